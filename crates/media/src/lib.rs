@@ -1,0 +1,23 @@
+//! Pure parsing and planning: containers, H.265 headers, the reference graph, decode plans.
+//!
+//! Nothing in this crate opens a file, reads a clock, spawns a thread or is `unsafe`. Parsers are
+//! *push* parsers: they say which byte ranges they want, and are given bytes.
+//!
+//! Two orders exist and are never mixed: [`DecodeIndex`] counts samples as they lie in the
+//! bitstream, [`PresentationIndex`] counts pictures as a person sees them.
+
+pub mod colour;
+pub mod demux;
+pub mod graph;
+pub mod h265;
+pub mod index;
+pub mod order;
+pub mod orientation;
+pub mod packet;
+pub mod plan;
+pub mod sidecar;
+
+pub use colour::ColourDescription;
+pub use index::{Sample, VideoIndex};
+pub use order::{DecodeIndex, PresentationIndex};
+pub use orientation::Orientation;
