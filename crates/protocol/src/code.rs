@@ -1,0 +1,95 @@
+//! The codes that say why a frame did not come.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a requested frame gets no picture: the `error` of a `FrameError`. Codes are stable; new
+/// ones may be added.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameErrorCode {
+    /// No video is set on this connection.
+    NoVideo,
+    /// No frame of the video lies at this offset.
+    UnknownOffset,
+    /// The stream does not hold what this picture needs (a RASL picture with no earlier IRAP).
+    NotDecodable,
+    /// The decoder refused the bytes, or decoded them with errors.
+    DecodeFailed,
+    /// The picture could not be made into a JPEG.
+    EncodeFailed,
+    /// The storage did not deliver the bytes.
+    StorageFailed,
+    /// One message asked for more frames than the server takes at once.
+    TooManyFrames,
+    /// The frame is no longer wanted: another video was set.
+    Cancelled,
+    /// The bytes from the IRAP to the frame are more than the server holds at once.
+    GopTooLarge,
+    /// The object was replaced while it was open; set the video again.
+    VideoChanged,
+    /// Only ever received: a code that this version does not know.
+    #[serde(other, skip_serializing)]
+    Unrecognised,
+}
+
+impl FrameErrorCode {
+    /// Every code that is ever sent, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::NoVideo,
+        Self::UnknownOffset,
+        Self::NotDecodable,
+        Self::DecodeFailed,
+        Self::EncodeFailed,
+        Self::StorageFailed,
+        Self::TooManyFrames,
+        Self::Cancelled,
+        Self::GopTooLarge,
+        Self::VideoChanged,
+    ];
+
+    /// The code as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoVideo => "no_video",
+            Self::UnknownOffset => "unknown_offset",
+            Self::NotDecodable => "not_decodable",
+            Self::DecodeFailed => "decode_failed",
+            Self::EncodeFailed => "encode_failed",
+            Self::StorageFailed => "storage_failed",
+            Self::TooManyFrames => "too_many_frames",
+            Self::Cancelled => "cancelled",
+            Self::GopTooLarge => "gop_too_large",
+            Self::VideoChanged => "video_changed",
+            Self::Unrecognised => "unrecognised",
+        }
+    }
+}
+
+impl fmt::Display for FrameErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FrameErrorCode;
+
+    #[test]
+    fn a_code_reads_as_it_is_written() {
+        for code in FrameErrorCode::ALL {
+            let wire = serde_json::to_string(&code).unwrap();
+            assert_eq!(wire, format!("\"{}\"", code.as_str()));
+            assert_eq!(serde_json::from_str::<FrameErrorCode>(&wire).unwrap(), code);
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_later_version_is_still_a_code() {
+        let code: FrameErrorCode = serde_json::from_str("\"out_of_tea\"").unwrap();
+        assert_eq!(code, FrameErrorCode::Unrecognised);
+        assert!(serde_json::to_string(&code).is_err());
+    }
+}
