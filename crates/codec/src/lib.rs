@@ -1,1 +1,30 @@
-//! x
+//! H.265 access units in, pictures and JPEG images out.
+//!
+//! Everything here blocks and is called from worker threads. Three stages:
+//!
+//! 1. [`HevcDecoder`] gives an access unit to libavcodec and hands out [`Picture`]s, each with
+//!    the identity of the access unit that it was decoded from.
+//! 2. [`to_jpeg_planes`] turns a picture's planes into those of a JPEG image: full-range BT.601,
+//!    8 bit, turned and mirrored for display, in the subsampling of the source. Range and matrix
+//!    are one affine map; HDR goes through a tone map. See `docs/colour.md`.
+//! 3. [`JpegEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between.
+//!
+//! `unsafe` is used in the module `libav` alone.
+
+mod colour;
+mod convert;
+mod error;
+mod hdr;
+mod jpeg;
+#[allow(unsafe_code)]
+mod libav;
+mod orient;
+mod planes;
+
+pub use convert::to_jpeg_planes;
+pub use error::CodecError;
+pub use jpeg::JpegEncoder;
+pub use libav::{
+    Chroma, DEFAULT_MAX_PIXELS, HevcDecoder, Picture, PictureType, Plane, Rows, Threading,
+};
+pub use planes::{PlanesBuf, Subsampling};

@@ -1,0 +1,57 @@
+//! Why a picture could not be decoded, converted or encoded.
+
+/// Errors of this crate. None of them makes a [`crate::HevcDecoder`] or a
+/// [`crate::JpegEncoder`] unusable.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CodecError {
+    /// An allocation failed.
+    #[error("out of memory")]
+    OutOfMemory,
+    /// The linked libavcodec has no HEVC decoder, or it did not open.
+    #[error("the HEVC decoder of libavcodec cannot be opened: {reason}")]
+    DecoderUnavailable {
+        /// What libavcodec said.
+        reason: String,
+    },
+    /// An access unit that is empty or larger than libavcodec can take.
+    #[error("an access unit of {bytes} bytes cannot be decoded")]
+    AccessUnitSize {
+        /// Its size.
+        bytes: usize,
+    },
+    /// libavcodec refused data.
+    #[error("{}: {reason}", match .id { Some(id) => format!("access unit {id} cannot be decoded"), None => "decoding failed".into() })]
+    Decode {
+        /// The identity of the access unit that was being sent. With [`crate::Threading::Frames`]
+        /// and in a drain the cause may be an earlier one, and this is `None`.
+        id: Option<i64>,
+        /// What libavcodec said.
+        reason: String,
+    },
+    /// The decoder gave a picture in a format that this crate does not read.
+    #[error("pictures in the format {format} are not supported")]
+    UnsupportedFormat {
+        /// libavutil's name of the format, or what is wrong with it.
+        format: String,
+    },
+    /// A JPEG quality outside 1 to 100.
+    #[error("JPEG quality {quality} is not between 1 and 100")]
+    Quality {
+        /// The quality asked for.
+        quality: u8,
+    },
+    /// A picture that JPEG cannot hold: more than 65535 (libjpeg: 65500) rows or columns.
+    #[error("a picture of {width}x{height} does not fit into a JPEG image")]
+    TooLargeForJpeg {
+        /// Width after turning.
+        width: usize,
+        /// Height after turning.
+        height: usize,
+    },
+    /// libjpeg-turbo failed.
+    #[error("the JPEG encoder failed: {reason}")]
+    Encode {
+        /// What libjpeg-turbo said.
+        reason: String,
+    },
+}

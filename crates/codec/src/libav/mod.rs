@@ -1,0 +1,31 @@
+//! libavcodec behind a safe seam. The only module of the product with `unsafe`.
+
+mod decoder;
+mod picture;
+
+pub use decoder::{DEFAULT_MAX_PIXELS, HevcDecoder, Threading};
+pub use picture::{Chroma, Picture, PictureType, Plane, Rows};
+
+use std::ffi::CStr;
+use std::sync::Once;
+
+use ffmpeg_sys_the_third as sys;
+
+/// Stops libav* from writing to stderr: what went wrong comes back as a [`crate::CodecError`].
+fn silence_log() {
+    static ONCE: Once = Once::new();
+    // SAFETY: sets one global integer; `Once` keeps two threads from doing so at a time.
+    ONCE.call_once(|| unsafe { sys::av_log_set_level(sys::AV_LOG_QUIET) });
+}
+
+/// libavutil's sentence for an error code.
+fn describe(code: i32) -> String {
+    let mut text = [0u8; 128];
+    // SAFETY: `av_strerror` writes at most `text.len()` bytes, a terminating zero among them, and
+    // keeps no pointer.
+    unsafe { sys::av_strerror(code, text.as_mut_ptr().cast(), text.len()) };
+    CStr::from_bytes_until_nul(&text).map_or_else(
+        |_| format!("error {code}"),
+        |s| s.to_string_lossy().into_owned(),
+    )
+}

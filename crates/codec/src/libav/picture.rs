@@ -1,0 +1,389 @@
+//! A decoded picture: planes of samples, cropped to the conformance window.
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+
+use ffmpeg_sys_the_third as sys;
+
+use crate::CodecError;
+
+/// `chroma_format_idc` (H.265, 6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Chroma {
+    /// 4:0:0, luma alone.
+    Mono,
+    /// 4:2:0, chroma halved in both directions.
+    C420,
+    /// 4:2:2, chroma halved horizontally.
+    C422,
+    /// 4:4:4.
+    C444,
+}
+
+impl Chroma {
+    /// Log2 of how many luma columns and rows one chroma sample covers.
+    pub fn shifts(self) -> (u32, u32) {
+        match self {
+            Self::C420 => (1, 1),
+            Self::C422 => (1, 0),
+            Self::C444 | Self::Mono => (0, 0),
+        }
+    }
+}
+
+/// What kind of slices a picture was coded with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PictureType {
+    /// Intra only.
+    I,
+    /// At most one reference per block.
+    P,
+    /// Up to two references per block.
+    B,
+    /// Not told by the decoder.
+    Unknown,
+}
+
+/// A decoded picture. Reference-counted: a clone shares the samples. It stays valid after its
+/// decoder is gone, and holds one buffer of the decoder's pool until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    frame: Arc<OwnedFrame>,
+    chroma: Chroma,
+    bit_depth: u8,
+    rgb: bool,
+    width: usize,
+    height: usize,
+    planes: [Option<RawPlane>; 3],
+}
+
+/// Where the cropped samples of a plane lie. Checked against the frame by [`Picture::new`].
+#[derive(Clone, Copy, Debug)]
+struct RawPlane {
+    /// First sample; aligned for the sample type, inside the buffer that the frame refers to.
+    first: NonNull<u8>,
+    /// Samples from one row to the next; at least `width`.
+    stride: usize,
+    width: usize,
+    height: usize,
+}
+
+// SAFETY: the frame is owned, its buffers are reference-counted atomically, and nobody writes to
+// them: libavcodec hands a frame out only when it is decoded, and from then on only reads it.
+unsafe impl Send for Picture {}
+// SAFETY: as above; `&Picture` only reads.
+unsafe impl Sync for Picture {}
+
+impl Picture {
+    /// Takes over a frame that a decoder filled, if its format is one that this crate reads.
+    pub(super) fn new(frame: OwnedFrame) -> Result<Self, CodecError> {
+        let f = frame.get();
+        let format = sys::AVPixelFormat(f.format);
+        // SAFETY: looks up a table; null for an unknown format.
+        let Some(descriptor) = (unsafe { sys::av_pix_fmt_desc_get(format).as_ref() }) else {
+            return Err(CodecError::UnsupportedFormat {
+                format: format!("number {}", f.format),
+            });
+        };
+        let unsupported = |what: &str| {
+            // SAFETY: the names in the table are C strings.
+            let name = unsafe { CStr::from_ptr(descriptor.name) }.to_string_lossy();
+            CodecError::UnsupportedFormat {
+                format: format!("{name}{what}"),
+            }
+        };
+        let has = |flag: i32| descriptor.flags & (flag as u64) != 0;
+        let native = has(sys::AV_PIX_FMT_FLAG_BE) == cfg!(target_endian = "big");
+        let [depth, step] = [descriptor.comp[0].depth, descriptor.comp[0].step];
+        let wide = depth > 8;
+        if has(sys::AV_PIX_FMT_FLAG_PAL)
+            || has(sys::AV_PIX_FMT_FLAG_BITSTREAM)
+            || has(sys::AV_PIX_FMT_FLAG_HWACCEL)
+            || has(sys::AV_PIX_FMT_FLAG_BAYER)
+            || has(sys::AV_PIX_FMT_FLAG_FLOAT)
+            || (wide && !native)
+            || !(8..=16).contains(&depth)
+        {
+            return Err(unsupported(""));
+        }
+        let count = match descriptor.nb_components {
+            1 => 1,
+            // A fourth component is alpha (an auxiliary layer), which is not shown.
+            3 | 4 => 3,
+            _ => return Err(unsupported("")),
+        };
+        let chroma = match (count, descriptor.log2_chroma_w, descriptor.log2_chroma_h) {
+            (1, ..) => Chroma::Mono,
+            (_, 1, 1) => Chroma::C420,
+            (_, 1, 0) => Chroma::C422,
+            (_, 0, 0) => Chroma::C444,
+            _ => return Err(unsupported("")),
+        };
+        let bytes = if wide { 2usize } else { 1 };
+        // One sample a step, each component in a plane of its own, from the lowest bit on.
+        let plain = descriptor
+            .comp
+            .iter()
+            .take(count)
+            .enumerate()
+            .all(|(i, c)| {
+                let plane_is_own = if has(sys::AV_PIX_FMT_FLAG_RGB) {
+                    // Planes G, B, R (as H.265 codes them); components R, G, B.
+                    count == 3 && c.plane == [2, 0, 1][i]
+                } else {
+                    c.plane == i as i32
+                };
+                plane_is_own
+                    && c.depth == depth
+                    && c.step == step
+                    && c.step == bytes as i32
+                    && c.offset == 0
+                    && c.shift == 0
+            });
+        if !plain {
+            return Err(unsupported(""));
+        }
+
+        let size = |v: i32| usize::try_from(v).ok();
+        let cropped = |coded: i32, first: usize, last: usize| {
+            size(coded)?
+                .checked_sub(first)?
+                .checked_sub(last)
+                .filter(|&v| v > 0)
+        };
+        let width = cropped(f.width, f.crop_left, f.crop_right);
+        let height = cropped(f.height, f.crop_top, f.crop_bottom);
+        let (Some(width), Some(height)) = (width, height) else {
+            return Err(unsupported(" with an empty conformance window"));
+        };
+        let mut planes = [None; 3];
+        for (i, plane) in planes.iter_mut().enumerate().take(count) {
+            let (sx, sy) = if i == 0 { (0, 0) } else { chroma.shifts() };
+            let up = |v: usize, shift: u32| v.div_ceil(1 << shift);
+            let (left, top) = (f.crop_left >> sx, f.crop_top >> sy);
+            let (w, h) = (up(width, sx), up(height, sy));
+            let line = size(f.linesize[i]).unwrap_or(0);
+            let data = f.data[i];
+            // The decoder's plane has room for the coded size; the window must lie inside it.
+            let (coded_w, coded_h) = (
+                up(size(f.width).unwrap_or(0), sx),
+                up(size(f.height).unwrap_or(0), sy),
+            );
+            if data.is_null()
+                || line < coded_w * bytes
+                || line % bytes != 0
+                || left + w > coded_w
+                || top + h > coded_h
+                || data.align_offset(bytes) != 0
+            {
+                return Err(unsupported(" with an unexpected layout"));
+            }
+            // SAFETY: row `top` and column `left` lie inside the coded plane (checked above),
+            // which lies in one allocation.
+            let first = unsafe { data.add(top * line + left * bytes) };
+            let first = NonNull::new(first).ok_or(CodecError::OutOfMemory)?;
+            *plane = Some(RawPlane {
+                first,
+                stride: line / bytes,
+                width: w,
+                height: h,
+            });
+        }
+        let rgb = has(sys::AV_PIX_FMT_FLAG_RGB);
+        Ok(Self {
+            frame: Arc::new(frame),
+            chroma,
+            bit_depth: depth as u8,
+            rgb,
+            width,
+            height,
+            planes,
+        })
+    }
+
+    /// The identity that was sent with the access unit.
+    pub fn id(&self) -> i64 {
+        self.frame.get().pts
+    }
+
+    /// Luma columns of the conformance window.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Luma rows of the conformance window.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// How chroma is subsampled.
+    pub fn chroma(&self) -> Chroma {
+        self.chroma
+    }
+
+    /// Bits per sample, 8 to 16. Samples of more than 8 bits lie in the low bits of `u16`.
+    pub fn bit_depth(&self) -> u8 {
+        self.bit_depth
+    }
+
+    /// Whether the planes are G, B, R (`matrix_coeffs` 0) rather than Y, Cb, Cr.
+    pub fn is_gbr(&self) -> bool {
+        self.rgb
+    }
+
+    /// Plane 0 (Y or G), 1 (Cb or B) or 2 (Cr or R), cropped; `None` where there is none.
+    pub fn plane(&self, index: usize) -> Option<Plane<'_>> {
+        let plane = (*self.planes.get(index)?)?;
+        Some(if self.bit_depth > 8 {
+            Plane::U16(self.rows(plane))
+        } else {
+            Plane::U8(self.rows(plane))
+        })
+    }
+
+    /// `T` must be `u8` for 8 bit, `u16` for more.
+    fn rows<T>(&self, plane: RawPlane) -> Rows<'_, T> {
+        let length = plane.stride * (plane.height - 1) + plane.width;
+        // SAFETY: `Picture::new` checked that the window lies inside the coded plane of samples
+        // of this size, so that the last sample of the last row is inside the buffer; the pointer
+        // is aligned; the buffer lives as long as the frame, which `&self` keeps, and is only
+        // read. Bytes between rows belong to the same buffer and are initialised or padding that
+        // libavutil allocated; `Rows` hands out rows only.
+        let samples = unsafe { slice::from_raw_parts(plane.first.as_ptr().cast(), length) };
+        Rows {
+            samples,
+            stride: plane.stride,
+            width: plane.width,
+            height: plane.height,
+        }
+    }
+
+    /// Whether the decoder says that the picture is damaged or that it lacked a reference.
+    pub fn is_damaged(&self) -> bool {
+        let f = self.frame.get();
+        f.flags & sys::AV_FRAME_FLAG_CORRUPT != 0 || f.decode_error_flags != 0
+    }
+
+    /// What kind of slices it was coded with (of the last slice, where they differ).
+    pub fn picture_type(&self) -> PictureType {
+        match self.frame.get().pict_type {
+            sys::AVPictureType::I => PictureType::I,
+            sys::AVPictureType::P => PictureType::P,
+            sys::AVPictureType::B => PictureType::B,
+            _ => PictureType::Unknown,
+        }
+    }
+
+    /// Memory that the samples take, in bytes, as far as they are looked at: for cache budgets.
+    pub fn byte_size(&self) -> usize {
+        let bytes = if self.bit_depth > 8 { 2 } else { 1 };
+        self.planes
+            .iter()
+            .flatten()
+            .map(|p| p.stride * p.height * bytes)
+            .sum()
+    }
+}
+
+/// One plane of a picture.
+#[derive(Clone, Copy, Debug)]
+pub enum Plane<'a> {
+    /// 8-bit samples.
+    U8(Rows<'a, u8>),
+    /// Samples of 9 to 16 bits.
+    U16(Rows<'a, u16>),
+}
+
+/// The rows of one plane, top to bottom.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    samples: &'a [T],
+    stride: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// No rows.
+    pub(crate) fn empty() -> Self {
+        Self {
+            samples: &[],
+            stride: 0,
+            width: 0,
+            height: 0,
+        }
+    }
+
+    /// Samples per row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Samples from one row's start to the next one's.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// One row; an empty slice past the end.
+    pub fn row(&self, index: usize) -> &'a [T] {
+        let start = index.saturating_mul(self.stride);
+        self.samples
+            .get(start..start.saturating_add(self.width))
+            .unwrap_or(&[])
+    }
+
+    /// All rows.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+        let this = Rows { ..*self };
+        (0..self.height).map(move |y| this.row(y))
+    }
+
+    /// From the first sample of the first row to the last sample of the last one.
+    pub(crate) fn as_strided(&self) -> &'a [T] {
+        self.samples
+    }
+}
+
+/// A frame that this value owns.
+#[derive(Debug)]
+pub(super) struct OwnedFrame(NonNull<sys::AVFrame>);
+
+impl OwnedFrame {
+    pub(super) fn new() -> Result<Self, CodecError> {
+        // SAFETY: allocates.
+        NonNull::new(unsafe { sys::av_frame_alloc() })
+            .map(Self)
+            .ok_or(CodecError::OutOfMemory)
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut sys::AVFrame {
+        self.0.as_ptr()
+    }
+
+    fn get(&self) -> &sys::AVFrame {
+        // SAFETY: valid from allocation to drop; written to through `&mut self` only.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Moves the content out, leaving this one blank for the next picture.
+    pub(super) fn take(&mut self) -> Result<Self, CodecError> {
+        let mut blank = Self::new()?;
+        std::mem::swap(self, &mut blank);
+        Ok(blank)
+    }
+}
+
+impl Drop for OwnedFrame {
+    fn drop(&mut self) {
+        let mut frame = self.0.as_ptr();
+        // SAFETY: owned, and not used after this.
+        unsafe { sys::av_frame_free(&mut frame) };
+    }
+}

@@ -1,0 +1,177 @@
+//! Clips made by the `ffmpeg` program, which is also the oracle, and what tests do with them.
+
+// Each test file uses its own part of this.
+#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use codec::{CodecError, HevcDecoder, Picture, Plane};
+
+/// Where clips are kept between runs.
+fn cache() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+        PathBuf::from,
+    );
+    let folder = target.join("footage-codec");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs `ffmpeg` with these arguments and gives its standard output; fails loudly.
+pub fn ffmpeg(args: &[&str]) -> Vec<u8> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y"])
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the ffmpeg program is needed for tests");
+    assert!(
+        output.status.success(),
+        "ffmpeg {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+/// A raw H.265 clip made by `ffmpeg`, from the cache if the same was made before. `input` are
+/// ffmpeg's arguments up to and including the filters, `x265` the encoder's parameters.
+pub fn clip(name: &str, input: &[&str], pix_fmt: &str, x265: &str) -> PathBuf {
+    // The recipe is part of the name, so that a changed one is made anew.
+    let recipe = format!("{input:?} {pix_fmt} {x265}");
+    let path = cache().join(format!("{name}-{:016x}.h265", fnv(recipe.as_bytes())));
+    if !path.exists() {
+        let part = cache().join(format!("{name}-{}.part.h265", std::process::id()));
+        let parameters = format!("log-level=none:pools=2:{x265}");
+        let mut args = input.to_vec();
+        args.extend([
+            "-pix_fmt", pix_fmt, "-c:v", "libx265", "-preset", "veryfast",
+        ]);
+        args.extend([
+            "-x265-params",
+            &parameters,
+            "-f",
+            "hevc",
+            part.to_str().unwrap(),
+        ]);
+        ffmpeg(&args);
+        fs::rename(part, &path).unwrap();
+    }
+    path
+}
+
+/// FNV-1a: a hash that needs no crate; equality of planes is compared byte by byte besides.
+pub fn fnv(data: &[u8]) -> u64 {
+    data.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// The access units of a raw stream (H.265, 7.4.2.4.4), each with its start codes.
+pub fn access_units(stream: &[u8]) -> Vec<&[u8]> {
+    let mut starts = Vec::new();
+    let mut seen_slice = false;
+    for nal in nal_starts(stream) {
+        let header = &stream[nal.1..];
+        let kind = (header[0] >> 1) & 0x3f;
+        let slice = kind < 32;
+        let first_slice = slice && header.get(2).is_some_and(|b| b & 0x80 != 0);
+        let opens = matches!(kind, 32..=35 | 39 | 41..=44 | 48..=55);
+        if starts.is_empty() || (seen_slice && (first_slice || opens)) {
+            starts.push(nal.0);
+            seen_slice = false;
+        }
+        seen_slice |= slice;
+    }
+    let ends = starts.iter().skip(1).copied().chain([stream.len()]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(&a, b)| &stream[a..b])
+        .collect()
+}
+
+/// Start code and header position of each NAL unit.
+pub fn nal_starts(stream: &[u8]) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    let mut i = 0;
+    while i + 3 < stream.len() {
+        if stream[i..i + 3] == [0, 0, 1] {
+            let start = if i > 0 && stream[i - 1] == 0 {
+                i - 1
+            } else {
+                i
+            };
+            out.push((start, i + 3));
+            i += 3;
+        } else {
+            i += 1;
+        }
+    }
+    out
+}
+
+/// A picture's planes as `ffmpeg -f rawvideo` writes them.
+pub fn raw(picture: &Picture) -> Vec<u8> {
+    let mut out = Vec::new();
+    for index in 0..3 {
+        match picture.plane(index) {
+            Some(Plane::U8(rows)) => rows.iter().for_each(|row| out.extend_from_slice(row)),
+            Some(Plane::U16(rows)) => rows.iter().for_each(|row| {
+                row.iter()
+                    .for_each(|s| out.extend_from_slice(&s.to_ne_bytes()))
+            }),
+            None => {}
+        }
+    }
+    out
+}
+
+/// All pictures of the access units, in the order that they come out.
+pub fn decode_all(decoder: &mut HevcDecoder, units: &[&[u8]]) -> Result<Vec<Picture>, CodecError> {
+    let mut out = Vec::new();
+    for (id, unit) in units.iter().enumerate() {
+        decoder.send(unit, id as i64, &mut |p| out.push(p))?;
+    }
+    decoder.drain(&mut |p| out.push(p))?;
+    Ok(out)
+}
+
+/// What `ffmpeg` decodes, picture by picture, in presentation order.
+pub fn oracle(path: &Path, picture_bytes: usize) -> Vec<Vec<u8>> {
+    let all = ffmpeg(&[
+        "-i",
+        path.to_str().unwrap(),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-",
+    ]);
+    assert_eq!(all.len() % picture_bytes, 0, "{}", path.display());
+    all.chunks(picture_bytes).map(<[u8]>::to_vec).collect()
+}
+
+/// Fails unless the pictures equal the oracle's, and each identity comes out once.
+pub fn assert_equals_oracle(path: &Path, pictures: &[Picture]) {
+    let mine: Vec<Vec<u8>> = pictures.iter().map(raw).collect();
+    let theirs = oracle(path, mine[0].len());
+    assert_eq!(mine.len(), theirs.len(), "{}", path.display());
+    for (i, (mine, theirs)) in mine.iter().zip(&theirs).enumerate() {
+        assert!(mine == theirs, "{}: picture {i} differs", path.display());
+    }
+    let mut seen = HashMap::new();
+    for picture in pictures {
+        *seen.entry(picture.id()).or_insert(0) += 1;
+    }
+    assert!(
+        seen.values().all(|&n| n == 1),
+        "{}: {seen:?}",
+        path.display()
+    );
+    assert!(pictures.iter().all(|p| !p.is_damaged()));
+}
