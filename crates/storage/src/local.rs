@@ -1,0 +1,283 @@
+//! Objects that are files below one folder.
+//!
+//! **Invariant:** every path is resolved by the kernel (or by cap-std, component by component)
+//! relative to the root's handle, so no `..` and no symlink leads out, whatever is renamed
+//! meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cap_fs_ext::OpenOptionsSyncExt;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+use tokio::sync::Semaphore;
+
+use crate::counters::CounterCells;
+use crate::error::{StorageError, StorageErrorKind, shown};
+use crate::name::Location;
+use crate::object::{Object, Opened, Source, Version};
+
+/// Reads that may block at the same time: as many threads at the most wait for the disk.
+const CONCURRENT_READS: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct LocalStore {
+    /// Behind an `Arc` because it goes to blocking threads.
+    root: Arc<Dir>,
+    /// The root's absolute path as it was given, and with symlinks resolved: what may stand
+    /// before the rest of an `fs://` name.
+    prefixes: Vec<PathBuf>,
+    gate: Arc<Semaphore>,
+}
+
+/// A file that is held open.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalFile {
+    file: Arc<File>,
+    version: Version,
+    gate: Arc<Semaphore>,
+}
+
+impl LocalStore {
+    pub(crate) fn new(root: &Path) -> Result<Self, StorageError> {
+        let misconfigured = |e: io::Error| {
+            let message = format!(
+                "the local store's root {} cannot be used: {e}",
+                root.display()
+            );
+            StorageError::new(StorageErrorKind::Misconfigured, message)
+        };
+        let mut prefixes = vec![
+            std::path::absolute(root).map_err(misconfigured)?,
+            root.canonicalize().map_err(misconfigured)?,
+        ];
+        prefixes.dedup();
+        let root = Dir::open_ambient_dir(root, ambient_authority()).map_err(misconfigured)?;
+        let gate = Arc::new(Semaphore::new(CONCURRENT_READS));
+        Ok(Self {
+            root: Arc::new(root),
+            prefixes,
+            gate,
+        })
+    }
+
+    pub(crate) async fn open(
+        &self,
+        name: &str,
+        location: Location<'_>,
+        head: u64,
+        tail: u64,
+        counters: &Arc<CounterCells>,
+    ) -> Result<Opened, StorageError> {
+        let candidates = self.candidates(name, location)?;
+        let root = Arc::clone(&self.root);
+        let gate = Arc::clone(&self.gate);
+        let owned_name = name.to_owned();
+        let (file, size, head, tail) = blocking(&self.gate, name, move || {
+            let attempt = || open_first(&root, &candidates, &owned_name, head, tail, &gate);
+            match attempt() {
+                // Written to between the first and the last of these reads: once more.
+                Err(e) if e.kind() == StorageErrorKind::Changed => attempt(),
+                other => other,
+            }
+        })
+        .await?;
+        for part in [&head, &tail] {
+            counters.request();
+            counters.received(part.len());
+        }
+        let version = file.version.clone();
+        let object = Object::new(
+            name,
+            size,
+            version,
+            Source::Local(file),
+            Arc::clone(counters),
+        );
+        Ok(Opened { object, head, tail })
+    }
+
+    /// The relative paths that a name may mean, the likeliest first.
+    fn candidates(&self, name: &str, location: Location<'_>) -> Result<Vec<PathBuf>, StorageError> {
+        match location {
+            Location::Plain(path) => {
+                let path = Path::new(path);
+                let mut candidates = vec![path.to_owned()];
+                // `data/test.h265` where the root is `./data`.
+                for own_name in self.prefixes.iter().filter_map(|p| p.file_name()) {
+                    if let Ok(rest) = path.strip_prefix(own_name)
+                        && !candidates.iter().any(|c| c == rest)
+                    {
+                        candidates.push(rest.to_owned());
+                    }
+                }
+                Ok(candidates)
+            }
+            Location::Absolute(path) => self
+                .prefixes
+                .iter()
+                .find_map(|prefix| Path::new(path).strip_prefix(prefix).ok())
+                .map(|rest| vec![rest.to_owned()])
+                .ok_or_else(|| StorageError::outside(name)),
+            Location::Bucket { .. } => Err(StorageError::outside(name)),
+        }
+    }
+}
+
+type Read = (LocalFile, u64, Bytes, Bytes);
+
+/// Opens the first of the paths that exists.
+fn open_first(
+    root: &Dir,
+    candidates: &[PathBuf],
+    name: &str,
+    head: u64,
+    tail: u64,
+    gate: &Arc<Semaphore>,
+) -> Result<Read, StorageError> {
+    let mut missing = StorageError::not_found(name);
+    for path in candidates {
+        match open_at(root, path, name, head, tail, gate) {
+            Err(e) if e.kind() == StorageErrorKind::NotFound => missing = e,
+            other => return other,
+        }
+    }
+    Err(missing)
+}
+
+fn open_at(
+    root: &Dir,
+    path: &Path,
+    name: &str,
+    head: u64,
+    tail: u64,
+    gate: &Arc<Semaphore>,
+) -> Result<Read, StorageError> {
+    if path.as_os_str().is_empty() {
+        return Err(not_a_file(name));
+    }
+    // Looked at before it is opened, because opening a device can do something; and again after
+    // it, because it may have been another one by then. A FIFO without a writer does not block.
+    let failed = |e: io::Error| from_io(name, &e);
+    if !root.metadata(path).map_err(failed)?.is_file() {
+        return Err(not_a_file(name));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).nonblock(true);
+    let file = root.open_with(path, &options).map_err(failed)?.into_std();
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(not_a_file(name));
+    }
+    let size = metadata.len();
+    let file = LocalFile {
+        file: Arc::new(file),
+        version: version_of(&metadata),
+        gate: Arc::clone(gate),
+    };
+    let head = file.read_now(name, 0..size.min(head))?;
+    let tail = file.read_now(name, size.saturating_sub(tail)..size)?;
+    Ok((file, size, head, tail))
+}
+
+impl LocalFile {
+    pub(crate) async fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        let file = self.clone();
+        let owned_name = name.to_owned();
+        blocking(&self.gate, name, move || file.read_now(&owned_name, range)).await
+    }
+
+    /// Reads on this thread, then looks whether the file is still what was opened.
+    fn read_now(&self, name: &str, range: Range<u64>) -> Result<Bytes, StorageError> {
+        let failed = |e: io::Error| from_io(name, &e);
+        let too_large = || {
+            let length = range.end.saturating_sub(range.start);
+            let message = format!("{}: no memory for {length} bytes", shown(name));
+            StorageError::new(StorageErrorKind::Unavailable, message)
+        };
+        let length = usize::try_from(range.end.saturating_sub(range.start));
+        let length = length.map_err(|_| too_large())?;
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(length).map_err(|_| too_large())?;
+        buffer.resize(length, 0);
+        let read = self.file.read_exact_at(&mut buffer, range.start);
+        if version_of(&self.file.metadata().map_err(failed)?) != self.version {
+            return Err(StorageError::changed(name));
+        }
+        read.map_err(failed)?;
+        Ok(Bytes::from(buffer))
+    }
+}
+
+fn version_of(metadata: &std::fs::Metadata) -> Version {
+    Version::File {
+        size: metadata.len(),
+        modified: metadata.modified().ok(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    }
+}
+
+/// Runs what waits for the disk on a thread that may wait, when there is one free.
+async fn blocking<T: Send + 'static>(
+    gate: &Arc<Semaphore>,
+    name: &str,
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    let unavailable = |what: &str| {
+        StorageError::new(
+            StorageErrorKind::Unavailable,
+            format!("{}: {what}", shown(name)),
+        )
+    };
+    let permit = Arc::clone(gate)
+        .acquire_owned()
+        .await
+        .map_err(|_| unavailable("closed"))?;
+    tokio::task::spawn_blocking(move || {
+        let result = work();
+        drop(permit);
+        result
+    })
+    .await
+    .map_err(|_| unavailable("the read was abandoned"))?
+}
+
+fn not_a_file(name: &str) -> StorageError {
+    StorageError::new(
+        StorageErrorKind::InvalidName,
+        format!("{} is not a regular file", shown(name)),
+    )
+}
+
+fn from_io(name: &str, error: &io::Error) -> StorageError {
+    use io::ErrorKind as Io;
+    // A loop of symlinks leads nowhere. Its `ErrorKind` is not stable yet.
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return StorageError::not_found(name);
+    }
+    let (kind, why) = match error.kind() {
+        Io::NotFound | Io::NotADirectory => return StorageError::not_found(name),
+        // cap-std's own refusal; the system's comes with its error number.
+        Io::PermissionDenied if error.raw_os_error().is_none() => {
+            return StorageError::outside(name);
+        }
+        Io::PermissionDenied => (StorageErrorKind::Forbidden, "may not be read".to_owned()),
+        Io::InvalidInput | Io::InvalidFilename | Io::IsADirectory => (
+            StorageErrorKind::InvalidName,
+            "is not the name of a file".to_owned(),
+        ),
+        Io::TimedOut => (StorageErrorKind::Timeout, "was not read in time".to_owned()),
+        Io::UnexpectedEof => return StorageError::changed(name),
+        _ => (
+            StorageErrorKind::Unavailable,
+            format!("cannot be read: {error}"),
+        ),
+    };
+    StorageError::new(kind, format!("{} {why}", shown(name)))
+}

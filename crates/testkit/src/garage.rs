@@ -1,0 +1,141 @@
+//! A real S3 server for tests: Garage, one node, one bucket, one key, in a temporary folder.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+/// A running Garage, ended and removed when dropped.
+pub struct Garage {
+    child: Child,
+    _folder: TempDir,
+    endpoint: String,
+}
+
+impl Garage {
+    /// Its one bucket.
+    pub const BUCKET: &str = "videos";
+    /// A key that may read and write the bucket.
+    pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
+    /// The secret of [`Self::ACCESS_KEY`].
+    pub const SECRET_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    /// Its region.
+    pub const REGION: &str = "us-east-1";
+
+    /// Starts one on free ports of 127.0.0.1, and returns when the bucket can be used.
+    pub fn start() -> Result<Self> {
+        let program = program()?;
+        // A port that was free a moment ago may be taken by the time Garage wants it.
+        let mut failure = None;
+        for _ in 0..5 {
+            match Self::try_start(&program) {
+                Ok(garage) => return Ok(garage),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| anyhow::anyhow!("Garage was not tried")))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn try_start(program: &PathBuf) -> Result<Self> {
+        let folder = TempDir::with_prefix("garage-")?;
+        let (rpc, api) = (free_address()?, free_address()?);
+        let place = folder.path().display();
+        let settings = format!(
+            "metadata_dir = \"{place}/meta\"\n\
+             data_dir = \"{place}/data\"\n\
+             db_engine = \"sqlite\"\n\
+             replication_factor = 1\n\
+             rpc_bind_addr = \"{rpc}\"\n\
+             rpc_public_addr = \"{rpc}\"\n\
+             rpc_secret = \"{}\"\n\
+             [s3_api]\n\
+             s3_region = \"{}\"\n\
+             api_bind_addr = \"{api}\"\n",
+            "1f".repeat(32),
+            Self::REGION,
+        );
+        let settings_file = folder.path().join("garage.toml");
+        std::fs::write(&settings_file, settings)?;
+        let mut child = Command::new(program)
+            .arg("-c")
+            .arg(&settings_file)
+            .args(["server", "--single-node", "--default-bucket"])
+            .env("GARAGE_DEFAULT_BUCKET", Self::BUCKET)
+            .env("GARAGE_DEFAULT_ACCESS_KEY", Self::ACCESS_KEY)
+            .env("GARAGE_DEFAULT_SECRET_KEY", Self::SECRET_KEY)
+            .env("RUST_LOG", "info")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let Some(log) = child.stderr.take() else {
+            bail!("no pipe")
+        };
+        let mut log = BufReader::new(log);
+        let mut seen = String::new();
+        // The bucket and the key are made before the S3 port is opened.
+        while !seen.contains("S3 API server listening on") {
+            if log.read_line(&mut seen)? == 0 {
+                let status = child.wait()?;
+                bail!("Garage ended before it listened ({status}):\n{seen}");
+            }
+        }
+        // Its log must be read on, or it would stand still when the pipe is full.
+        thread::spawn(move || {
+            let mut sink = [0; 4096];
+            while matches!(log.read(&mut sink), Ok(1..)) {}
+        });
+        Ok(Self {
+            child,
+            _folder: folder,
+            endpoint: format!("http://{api}"),
+        })
+    }
+}
+
+impl Drop for Garage {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `GARAGE_BIN`, else the one in the user's cache folder.
+fn program() -> Result<PathBuf> {
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = || {
+        let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+        cache
+            .unwrap_or_default()
+            .join("bucket-streamer/tools/bin/garage")
+    };
+    let path = set("GARAGE_BIN").unwrap_or_else(cache);
+    if !path.is_file() {
+        bail!(
+            "this test needs the S3 server Garage, and {} is not there: `make test` installs it; \
+             or set GARAGE_BIN to the program",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
