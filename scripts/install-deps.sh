@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs the system packages that are missing. Says nothing, and changes nothing, where all are
+# there. Debian and Ubuntu: as root or with sudo. Elsewhere: names the packages.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# Each check asks for the thing itself, not for a package: another distribution, a newer version
+# or a local build is as good.
+missing=()
+reasons=()
+lacks() {
+    reasons+=("$1")
+    shift
+    missing+=("$@")
+}
+has() { command -v "$1" >/dev/null 2>&1; }
+any_file() {
+    local file
+    for file; do [ -e "$file" ] && return 0; done
+    return 1
+}
+
+check() {
+    missing=()
+    reasons=()
+    has cc || lacks "a C compiler and linker" gcc libc6-dev
+    any_file /usr/include/stdio.h /usr/include/*/stdio.h \
+        /Library/Developer/CommandLineTools/SDKs/*/usr/include/stdio.h \
+        /Applications/Xcode.app || lacks "the C library's headers" libc6-dev
+    has pkg-config || lacks "pkg-config" pkg-config
+    if ! has pkg-config || ! pkg-config --atleast-version=59 libavcodec \
+        || ! pkg-config --atleast-version=57 libavutil; then
+        lacks "libavcodec and libavutil of FFmpeg 5.1 or newer" libavcodec-dev libavutil-dev
+    fi
+    local encoders
+    encoders=$(ffmpeg -hide_banner -loglevel quiet -encoders 2>/dev/null || true)
+    [[ $encoders == *libx265* ]] && has ffprobe || lacks "ffmpeg and ffprobe with libx265" ffmpeg
+    # bindgen reads the FFmpeg headers with libclang and clang's own headers.
+    if [ -z "${LIBCLANG_PATH:-}" ]; then
+        any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
+            /usr/lib64/libclang*.so* /usr/lib64/llvm*/lib/libclang*.so* /usr/lib/libclang.so* \
+            /usr/local/lib/libclang.so* /opt/homebrew/opt/llvm/lib/libclang.dylib \
+            /usr/local/opt/llvm/lib/libclang.dylib \
+            /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
+            /Applications/Xcode.app || lacks "libclang" libclang-dev
+    fi
+    # libjpeg-turbo is built from source.
+    has cmake || lacks "cmake" cmake
+    has make || lacks "make" make
+    case $(uname -m) in
+        x86_64 | amd64 | i?86) has nasm || lacks "nasm" nasm ;;
+    esac
+    has git || lacks "git" git
+    # Cargo fetches crates over TLS.
+    any_file /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
+        /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem "${SSL_CERT_FILE:-/nonexistent}" ||
+        lacks "certificate authorities" ca-certificates
+}
+
+check
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+say "missing: $(printf '%s; ' "${reasons[@]}")"
+
+if [ "$(uname -s)" = Darwin ]; then
+    cat >&2 <<'TEXT'
+Install them with Homebrew and run this again:
+    xcode-select --install
+    brew install ffmpeg pkg-config cmake nasm
+TEXT
+    exit 1
+elif has apt-get; then
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        has sudo || die "root is needed: run 'apt-get install ${missing[*]}' as root, then this again"
+        as_root=(sudo)
+    fi
+    mapfile -t packages < <(printf '%s\n' "${missing[@]}" | sort -u)
+    say "installing with apt-get: ${packages[*]}"
+    apt_get() {
+        # As arguments of env, since sudo does not pass the environment on.
+        ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+            apt-get -q -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@"
+    }
+    install() { apt_get install -y --no-install-recommends "${packages[@]}"; }
+    # Lists may be absent (a fresh system), or too old for what the mirror holds.
+    if any_file /var/lib/apt/lists/*_Packages* && install; then
+        :
+    else
+        apt_get update
+        install
+    fi
+elif has dnf; then
+    cat >&2 <<'TEXT'
+Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265: ffmpeg and
+ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
+    sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
+    sudo dnf install --allowerasing ffmpeg ffmpeg-devel
+TEXT
+    exit 1
+else
+    cat >&2 <<'TEXT'
+Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
+pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files.
+TEXT
+    exit 1
+fi
+
+check
+[ ${#missing[@]} -eq 0 ] ||
+    die "still missing after the installation: $(printf '%s; ' "${reasons[@]}")this system's packages are too old (Debian 12, Ubuntu 23.04 or newer is needed)"
+say "all system packages are there"

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds test tools into the user's cache folder, once: install-tools.sh garage|cargo-deny …
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# A version is fixed, so that a run does not change with what was released last night.
+version_of() {
+    case $1 in
+        garage) echo 2.5.0 ;;
+        cargo-deny) echo 0.20.2 ;;
+        *) die "no such tool: $1" ;;
+    esac
+}
+
+mkdir -p "$tools"
+# One build at a time: another clone that wants the same tool waits for it. flock goes with the
+# process, however it ends. (macOS has none: there, do not install from two clones at once.)
+if command -v flock >/dev/null; then
+    exec 9>"$tools/.lock"
+    if ! flock -n 9; then
+        say "waiting for another installation of tools"
+        flock 9
+    fi
+fi
+
+for tool; do
+    version=$(version_of "$tool")
+    # Cargo keeps the record of what it installed under --root in this file.
+    if [ -x "$tools/bin/$tool" ] && grep -q "^\"$tool $version " "$tools/.crates.toml" 2>/dev/null; then
+        continue
+    fi
+    say "building $tool $version (once, some minutes)"
+    # The lowest footprint: two jobs, no debug information; built aside and then removed.
+    CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_TARGET_DIR="$tools/build" \
+        cargo install --quiet --locked --force --jobs "${TOOL_JOBS:-2}" \
+        --root "$tools" "$tool@$version"
+    rm -rf "$tools/build"
+done
