@@ -330,8 +330,13 @@ impl S3Object {
             ..GetOptions::default()
         };
         let answer = self.client.get_opts(&self.path, options).await?;
-        let (meta, start) = (answer.meta.clone(), answer.range.start);
+        let (meta, announced) = (answer.meta.clone(), answer.range.clone());
+        let start = announced.start;
         let bytes = answer.bytes().await?;
+        if announced.end.checked_sub(start) != Some(bytes.len() as u64) {
+            let source = "the body is not as long as the range".into();
+            return Err(object_store::Error::Generic { store: "S3", source });
+        }
         Ok(Part { meta, start, bytes })
     }
 
