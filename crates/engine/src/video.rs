@@ -1,0 +1,123 @@
+//! An opened video.
+
+use std::sync::Arc;
+
+use media::demux::DemuxError;
+use media::h265::{ParameterSets, Sps};
+use media::{ColourDescription, VideoIndex};
+use storage::Object;
+
+use crate::catalog::IndexedObject;
+use crate::error::OpenError;
+
+/// A video that was opened: one version of one object, and its index.
+#[derive(Debug)]
+pub struct Video {
+    name: String,
+    object: Object,
+    index: VideoIndex,
+    info: VideoInfo,
+}
+
+/// What a client is told of a video.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VideoInfo {
+    /// Width of a served picture: after cropping and turning.
+    pub width: u32,
+    /// Height of a served picture: after cropping and turning.
+    pub height: u32,
+    /// Bits per luma sample.
+    pub bit_depth: u8,
+    /// `chroma_format_idc`: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format_idc: u8,
+    /// Codec string of ISO/IEC 14496-15, e.g. `hvc1.1.6.L93.B0`.
+    pub codec: String,
+    /// Name of the profile.
+    pub profile: &'static str,
+    /// Colour description: the stream's VUI, completed from the container.
+    pub colour: ColourDescription,
+    /// Sample aspect ratio, horizontal and vertical; as coded, not turned.
+    pub pixel_aspect: Option<(u32, u32)>,
+    /// Mean frames per second; 0 where the video has no duration.
+    pub fps: f64,
+    /// Duration in milliseconds.
+    pub duration_ms: f64,
+}
+
+impl Video {
+    pub(crate) fn new(name: &str, opened: IndexedObject) -> Result<Self, OpenError> {
+        let IndexedObject { object, index } = opened;
+        let sets = ParameterSets::from_nals(index.parameter_sets());
+        let Some(sps) = sets.first_sps() else {
+            return Err(OpenError::NotVideo {
+                name: name.to_owned(),
+                error: DemuxError::Damaged {
+                    what: "no readable sequence parameter set (SPS) in hvcC or in the stream"
+                        .into(),
+                },
+            });
+        };
+        let info = VideoInfo::new(&index, sps);
+        Ok(Self {
+            name: name.to_owned(),
+            object,
+            index,
+            info,
+        })
+    }
+
+    /// The name it was opened by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The object, pinned to one version.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// Its index.
+    pub fn index(&self) -> &VideoIndex {
+        &self.index
+    }
+
+    /// What a client is told.
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+}
+
+impl VideoInfo {
+    fn new(index: &VideoIndex, sps: &Arc<Sps>) -> Self {
+        let description = index.descriptions().first();
+        let (mut width, mut height) = (sps.width(), sps.height());
+        if index.orientation().swaps_axes() {
+            (width, height) = (height, width);
+        }
+        let fourcc = description.and_then(|d| d.fourcc).unwrap_or(*b"hev1");
+        let timescale = f64::from(index.timescale().max(1));
+        let duration_ms = index.duration() as f64 * 1000.0 / timescale;
+        let fps = if duration_ms > 0.0 {
+            f64::from(index.frame_count()) * 1000.0 / duration_ms
+        } else {
+            0.0
+        };
+        Self {
+            width,
+            height,
+            bit_depth: sps.bit_depth_luma,
+            chroma_format_idc: sps.chroma_format_idc,
+            codec: sps.profile.codec_string(&String::from_utf8_lossy(&fourcc)),
+            profile: sps.profile.name(),
+            colour: sps
+                .vui
+                .colour
+                .or(description.map(|d| d.colour).unwrap_or_default()),
+            pixel_aspect: description
+                .and_then(|d| d.pixel_aspect)
+                .or(sps.vui.sample_aspect),
+            fps,
+            duration_ms,
+        }
+    }
+}
