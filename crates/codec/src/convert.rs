@@ -15,7 +15,7 @@ use crate::orient::{RowSink, Turn};
 use crate::planes::{PlanesBuf, Subsampling};
 
 /// Fraction bits of intermediate results.
-const FRACTION: u32 = 6;
+pub(crate) const FRACTION: u32 = 6;
 /// Half of the last integer bit.
 const HALF: i16 = 1 << (FRACTION - 1);
 
@@ -39,7 +39,7 @@ pub fn to_jpeg_planes(
     out.reshape(width, height, subsampling(picture.chroma(), turn.transpose));
     match resolved.affine(picture.bit_depth()) {
         Some(affine) => {
-            let fixed = Fixed::new(&affine, picture.bit_depth());
+            let fixed = Fixed::new(&affine, picture.bit_depth(), picture.width());
             match planes(picture) {
                 Planes::U8(p) => convert_affine(&p, &fixed, turn, out),
                 Planes::U16(p) => convert_affine(&p, &fixed, turn, out),
@@ -152,28 +152,33 @@ impl Sample for u16 {
     }
 }
 
-/// A factor in two parts: integer and fraction times 2^15.
-#[derive(Clone, Copy, Debug)]
+/// A factor in two parts: the nearest integer, and the rest times 2^15.
+///
+/// The rest is kept once for each column and not as one number: a vectoriser that finds the two
+/// 16-bit operands of a product in memory uses the instruction that multiplies 16 bits by 16 and
+/// keeps the high half; with one of them widened outside the loop it multiplies 32 bits by 32,
+/// three times slower.
 struct Factor {
     whole: i16,
-    fraction: i16,
+    rest: Vec<i16>,
 }
 
 impl Factor {
-    fn new(value: f64) -> Self {
+    fn new(value: f64, columns: usize) -> Self {
         let whole = value.round();
+        let rest = ((value - whole) * 32768.0).round();
         Self {
             whole: whole as i16,
-            fraction: ((value - whole) * 32768.0).round() as i16,
+            rest: vec![rest as i16; columns],
         }
     }
+}
 
-    /// `x` in 8-bit units times 128, the result times 64.
-    #[inline(always)]
-    fn times(self, x: i16) -> i16 {
-        let high = ((i32::from(x) * i32::from(self.fraction)) >> 16) as i16;
-        self.whole.wrapping_mul(x >> 1).wrapping_add(high)
-    }
+/// `x` in 8-bit units times 128, the result times 64.
+#[inline(always)]
+fn times(x: i16, whole: i16, rest: i16) -> i16 {
+    let high = ((i32::from(x) * i32::from(rest)) >> 16) as i16;
+    whole.wrapping_mul(x >> 1).wrapping_add(high)
 }
 
 /// The affine map in fixed point.
@@ -192,12 +197,15 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn new(affine: &Affine, bit_depth: u8) -> Self {
+    /// For rows of at most `columns` samples.
+    fn new(affine: &Affine, bit_depth: u8, columns: usize) -> Self {
         let keeps_grey = affine.keeps_grey();
         let depth = u32::from(bit_depth);
         // Colour differences are centred first, so that they stay small.
         let centre = if keeps_grey { 128.0 } else { 0.0 };
-        let factor = affine.factor.map(|row| row.map(Factor::new));
+        let factor = affine
+            .factor
+            .map(|row| row.map(|value| Factor::new(value, columns)));
         let mut add = [0i16; 3];
         for ((add, row), value) in add.iter_mut().zip(&affine.factor).zip(affine.add) {
             let exact = value + (row[1] + row[2]) * centre;
@@ -386,38 +394,51 @@ fn convert_mixed<T: Sample>(
     let strips = &mut out.strips;
     for (plane, (grid, strip)) in out.planes.iter_mut().zip(strips).enumerate() {
         let bias = fixed.bias(plane, size.0);
-        let Some(&[f0, f1, f2]) = fixed.factor.get(plane) else {
+        let Some(factors) = fixed.factor.get(plane) else {
             continue;
         };
         let mut sink = RowSink::new(grid, strip, turn, size);
         let rows = p.luma.iter().zip(second.iter()).zip(third.iter());
         for (((a, b), c), bias) in rows.zip(bias.iter().cycle()) {
-            sink.row(|to| {
-                for ((((to, a), b), c), bias) in to.iter_mut().zip(a).zip(b).zip(c).zip(bias) {
-                    let sum = f0
-                        .times(a.scaled(fixed.shift))
-                        .wrapping_add(f1.times(b.scaled(fixed.shift)))
-                        .wrapping_add(f2.times(c.scaled(fixed.shift)));
-                    *to = to_byte(sum.saturating_add(*bias));
-                }
-            });
+            sink.row(|to| mixed_row([a, b, c], factors, bias, fixed.shift, to));
         }
     }
 }
 
+fn mixed_row<T: Sample>(
+    [a, b, c]: [&[T]; 3],
+    [fa, fb, fc]: &[Factor; 3],
+    bias: &[i16],
+    shift: Shift,
+    to: &mut [u8],
+) {
+    let (wa, wb, wc) = (fa.whole, fb.whole, fc.whole);
+    let inputs = a.iter().zip(b).zip(c);
+    let rests = fa.rest.iter().zip(&fb.rest).zip(&fc.rest);
+    for (((to, ((a, b), c)), ((ra, rb), rc)), bias) in
+        to.iter_mut().zip(inputs).zip(rests).zip(bias)
+    {
+        let sum = times(a.scaled(shift), wa, *ra)
+            .wrapping_add(times(b.scaled(shift), wb, *rb))
+            .wrapping_add(times(c.scaled(shift), wc, *rc));
+        *to = to_byte(sum.saturating_add(*bias));
+    }
+}
+
 fn luma_row<T: Sample>(row: &[T], bias: &[i16], fixed: &Fixed, to: &mut [u8]) {
-    let factor = fixed.factor[0][0];
-    let shift = fixed.shift;
-    for ((to, s), bias) in to.iter_mut().zip(row).zip(bias) {
-        *to = to_byte(factor.times(s.scaled(shift)).saturating_add(*bias));
+    let Factor { whole, rest } = &fixed.factor[0][0];
+    let (whole, shift) = (*whole, fixed.shift);
+    for (((to, s), rest), bias) in to.iter_mut().zip(row).zip(rest).zip(bias) {
+        *to = to_byte(times(s.scaled(shift), whole, *rest).saturating_add(*bias));
     }
 }
 
 fn luma_row_mixed<T: Sample>(row: &[T], share: &[i16], bias: &[i16], fixed: &Fixed, to: &mut [u8]) {
-    let factor = fixed.factor[0][0];
-    let shift = fixed.shift;
-    for (((to, s), share), bias) in to.iter_mut().zip(row).zip(share).zip(bias) {
-        let sum = factor.times(s.scaled(shift)).wrapping_add(*bias);
+    let Factor { whole, rest } = &fixed.factor[0][0];
+    let (whole, shift) = (*whole, fixed.shift);
+    let inputs = row.iter().zip(rest).zip(share);
+    for ((to, ((s, rest), share)), bias) in to.iter_mut().zip(inputs).zip(bias) {
+        let sum = times(s.scaled(shift), whole, *rest).wrapping_add(*bias);
         *to = to_byte(sum.saturating_add(*share));
     }
 }
@@ -431,26 +452,30 @@ fn chroma_out<T: Sample>(
     fixed: &Fixed,
     to: &mut [u8],
 ) {
-    let Some(&[_, from_cb, from_cr]) = fixed.factor.get(plane) else {
+    let Some([_, from_cb, from_cr]) = fixed.factor.get(plane) else {
         return;
     };
     let (shift, centre) = (fixed.shift, fixed.centre);
-    for (((to, cb), cr), bias) in to.iter_mut().zip(cb).zip(cr).zip(bias) {
+    let (wb, wr) = (from_cb.whole, from_cr.whole);
+    let inputs = cb.iter().zip(cr).zip(&from_cb.rest).zip(&from_cr.rest);
+    for ((to, (((cb, cr), rb), rr)), bias) in to.iter_mut().zip(inputs).zip(bias) {
         let cb = cb.scaled(shift).wrapping_sub(centre);
         let cr = cr.scaled(shift).wrapping_sub(centre);
-        let sum = from_cb.times(cb).wrapping_add(from_cr.times(cr));
+        let sum = times(cb, wb, *rb).wrapping_add(times(cr, wr, *rr));
         *to = to_byte(sum.saturating_add(*bias));
     }
 }
 
 /// What one chroma row adds to luma.
 fn luma_share<T: Sample>(cb: &[T], cr: &[T], fixed: &Fixed, to: &mut [i16]) {
-    let [_, from_cb, from_cr] = fixed.factor[0];
+    let [_, from_cb, from_cr] = &fixed.factor[0];
     let (shift, centre) = (fixed.shift, fixed.centre);
-    for ((to, cb), cr) in to.iter_mut().zip(cb).zip(cr) {
+    let (wb, wr) = (from_cb.whole, from_cr.whole);
+    let inputs = cb.iter().zip(cr).zip(&from_cb.rest).zip(&from_cr.rest);
+    for (to, (((cb, cr), rb), rr)) in to.iter_mut().zip(inputs) {
         let cb = cb.scaled(shift).wrapping_sub(centre);
         let cr = cr.scaled(shift).wrapping_sub(centre);
-        *to = from_cb.times(cb).wrapping_add(from_cr.times(cr));
+        *to = times(cb, wb, *rb).wrapping_add(times(cr, wr, *rr));
     }
 }
 

@@ -5,7 +5,7 @@ use media::Orientation;
 use crate::planes::Grid;
 
 /// Rows that are turned together: each row of the turned plane gets this many bytes at a time.
-const STRIP: usize = 32;
+const STRIP: usize = 64;
 
 /// The turn as flips of the source, followed by an exchange of rows and columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +54,7 @@ impl<'a> RowSink<'a> {
         (width, height): (usize, usize),
     ) -> Self {
         if turn.transpose {
-            strip.resize(STRIP * width.next_multiple_of(8), 0);
+            strip.resize(STRIP * width.next_multiple_of(BLOCK), 0);
         }
         Self {
             grid,
@@ -89,7 +89,7 @@ impl<'a> RowSink<'a> {
             }
             return;
         }
-        let stride = self.width.next_multiple_of(8);
+        let stride = self.width.next_multiple_of(BLOCK);
         let first = y - y % STRIP;
         let rows = STRIP.min(self.height - first);
         let inside = y - first;
@@ -116,6 +116,9 @@ impl<'a> RowSink<'a> {
     }
 }
 
+/// Side of the blocks that are transposed at once.
+const BLOCK: usize = 16;
+
 /// Writes the strip's `rows` rows as columns `column..column + rows` of the grid's first `width`
 /// rows.
 fn transpose_strip(
@@ -126,55 +129,54 @@ fn transpose_strip(
     width: usize,
     column: usize,
 ) {
-    for x in (0..width).step_by(8) {
-        for y in (0..rows).step_by(8) {
-            let block: [u64; 8] = std::array::from_fn(|i| {
+    let mut block = [0u8; BLOCK * BLOCK];
+    for x in (0..width).step_by(BLOCK) {
+        for y in (0..rows).step_by(BLOCK) {
+            for (i, to) in block.chunks_exact_mut(BLOCK).enumerate() {
                 let at = (y + i) * stride + x;
-                strip
-                    .get(at..)
-                    .and_then(|s| s.first_chunk::<8>())
-                    .map_or(0, |&bytes| u64::from_le_bytes(bytes))
-            });
-            let count = (rows - y).min(8);
-            for (i, column_of_block) in transpose_8x8(block).into_iter().enumerate() {
-                if x + i >= width {
-                    break;
+                if let Some(from) = strip.get(at..at + BLOCK) {
+                    to.copy_from_slice(from);
                 }
-                let bytes = column_of_block.to_le_bytes();
+            }
+            transpose_block(&mut block);
+            let count = (rows - y).min(BLOCK);
+            let first = column + y;
+            for (i, from) in block.chunks_exact(BLOCK).enumerate().take(width - x) {
                 let row = grid.row_mut(x + i);
-                if let Some(target) = row.get_mut(column + y..column + y + count)
-                    && let Some(bytes) = bytes.get(..count)
+                // The usual case apart: a copy of constant length.
+                if count == BLOCK
+                    && let Some(to) = row.get_mut(first..first + BLOCK)
                 {
-                    target.copy_from_slice(bytes);
+                    to.copy_from_slice(from);
+                } else if let (Some(to), Some(from)) =
+                    (row.get_mut(first..first + count), from.get(..count))
+                {
+                    to.copy_from_slice(from);
                 }
             }
         }
     }
 }
 
-/// Byte `i` of word `j` becomes byte `j` of word `i` (little endian), by exchanging halves of
-/// ever smaller blocks.
+/// Exchanges rows and columns. The index of a byte is its row's four bits, then its column's four
+/// bits; each riffle turns the eight bits by one place.
+fn transpose_block(block: &mut [u8; BLOCK * BLOCK]) {
+    let mut other = [0u8; BLOCK * BLOCK];
+    riffle(block, &mut other);
+    riffle(&other, block);
+    riffle(block, &mut other);
+    riffle(&other, block);
+}
+
+/// Takes bytes from the first and the second half in turns.
 #[inline(always)]
-fn transpose_8x8(mut m: [u64; 8]) -> [u64; 8] {
-    let exchange = |m: &mut [u64; 8], distance: usize, shift: u32, mask: u64| {
-        for i in 0..8usize {
-            if i & distance == 0
-                && let (Some(&low), Some(&high)) = (m.get(i), m.get(i + distance))
-            {
-                let swap = ((low >> shift) ^ high) & mask;
-                if let Some(v) = m.get_mut(i + distance) {
-                    *v = high ^ swap;
-                }
-                if let Some(v) = m.get_mut(i) {
-                    *v = low ^ (swap << shift);
-                }
-            }
+fn riffle(from: &[u8; BLOCK * BLOCK], to: &mut [u8; BLOCK * BLOCK]) {
+    let (low, high) = from.split_at(BLOCK * BLOCK / 2);
+    for ((pair, low), high) in to.chunks_exact_mut(2).zip(low).zip(high) {
+        if let [first, second] = pair {
+            (*first, *second) = (*low, *high);
         }
-    };
-    exchange(&mut m, 4, 32, 0x0000_0000_ffff_ffff);
-    exchange(&mut m, 2, 16, 0x0000_ffff_0000_ffff);
-    exchange(&mut m, 1, 8, 0x00ff_00ff_00ff_00ff);
-    m
+    }
 }
 
 #[cfg(test)]
@@ -183,11 +185,14 @@ mod tests {
 
     #[test]
     fn a_block_is_transposed() {
-        let block =
-            std::array::from_fn(|j| u64::from_le_bytes(std::array::from_fn(|i| (j * 8 + i) as u8)));
-        for (i, word) in transpose_8x8(block).into_iter().enumerate() {
-            for (j, byte) in word.to_le_bytes().into_iter().enumerate() {
-                assert_eq!(usize::from(byte), j * 8 + i);
+        let mut block = std::array::from_fn(|i| i as u8);
+        transpose_block(&mut block);
+        for row in 0..BLOCK {
+            for column in 0..BLOCK {
+                assert_eq!(
+                    usize::from(block[row * BLOCK + column]),
+                    column * BLOCK + row
+                );
             }
         }
     }
