@@ -1,0 +1,202 @@
+//! The command line: as typed, and checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::frames_file::{self, Frame};
+use crate::pattern::Pattern;
+
+/// Asks a bucket-streamer server for frames, and says how long they took.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "streaming-cli",
+    version,
+    after_help = "\
+The time of a frame runs from sending the message that asks for it to having its picture whole. \
+The total time runs from the first request to the last answer; connecting and choosing the video \
+are not in it. One KB is 1024 bytes.\n\
+The exit code is 0 if every frame was answered and at least one came as a picture. Frames that \
+came as errors are counted by code on stderr."
+)]
+pub(crate) struct RawArgs {
+    /// Address of the server's WebSocket
+    #[arg(long, default_value = "ws://localhost:3000/ws")]
+    url: String,
+
+    /// Name of the video on the server [default: the video_url of the frames file]
+    #[arg(long)]
+    video: Option<String>,
+
+    /// Offsets file of the video (VIDEO.offsets.json)
+    #[arg(long, value_name = "FILE")]
+    frames_file: PathBuf,
+
+    /// Frames per message; the next message is sent when all of them are answered
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
+
+    /// Save the pictures into this folder
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Print the results as one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Order in which frames are asked for
+    #[arg(long, value_enum, default_value_t = Pattern::Sequential)]
+    pattern: Pattern,
+
+    /// Seed of the patterns random and scrub: the same seed asks for the same frames
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Ask for at most N frames
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+
+    /// Connections at the same time, each asking for all of its frames; the patterns random and
+    /// scrub differ from one to the next
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    clients: usize,
+
+    /// Give up when the server says nothing for this long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+}
+
+/// What to do, checked.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Settings {
+    /// Address of the server's WebSocket.
+    pub(crate) url: String,
+    /// What `SetVideo` is sent with.
+    pub(crate) video: String,
+    /// In presentation order; at least one.
+    pub(crate) frames: Vec<Frame>,
+    /// Frames per message, at least 1.
+    pub(crate) batch: usize,
+    /// Where pictures are saved.
+    pub(crate) output: Option<PathBuf>,
+    /// Print JSON.
+    pub(crate) json: bool,
+    /// Order of the requests.
+    pub(crate) pattern: Pattern,
+    /// Seed of that order.
+    pub(crate) seed: u64,
+    /// Requests per connection, at most.
+    pub(crate) limit: Option<usize>,
+    /// Connections, at least 1.
+    pub(crate) clients: usize,
+    /// Longest silence.
+    pub(crate) timeout: Duration,
+}
+
+impl RawArgs {
+    /// Checks the arguments and reads the frames file.
+    pub(crate) fn check(self) -> anyhow::Result<Settings> {
+        ensure!(
+            !self.url.starts_with("wss://"),
+            "wss:// is not supported: use ws://"
+        );
+        ensure!(
+            self.url.starts_with("ws://"),
+            "--url {:?} does not start with ws://",
+            self.url
+        );
+        ensure!(self.batch > 0, "--batch has to be at least 1");
+        ensure!(self.limit != Some(0), "--limit has to be at least 1");
+        ensure!(self.clients > 0, "--clients has to be at least 1");
+        ensure!(self.timeout > 0, "--timeout has to be at least 1");
+        let file = frames_file::read(&self.frames_file)?;
+        let Some(video) = self.video.or(file.video_url) else {
+            anyhow::bail!(
+                "{} names no video_url: give --video",
+                self.frames_file.display()
+            );
+        };
+        Ok(Settings {
+            url: self.url,
+            video,
+            frames: file.frames,
+            batch: self.batch,
+            output: self.output,
+            json: self.json,
+            pattern: self.pattern,
+            seed: self.seed,
+            limit: self.limit,
+            clients: self.clients,
+            timeout: Duration::from_secs(self.timeout),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, Parser as _};
+
+    fn check(extra: &[&str], file: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.json");
+        std::fs::write(&path, file).unwrap();
+        let args = ["streaming-cli", "--frames-file", path.to_str().unwrap()];
+        RawArgs::try_parse_from(args.iter().chain(extra))
+            .map_err(|e| e.to_string())?
+            .check()
+            .map_err(|e| format!("{e:#}"))
+    }
+
+    const FILE: &str = r#"{"video_url":"fs:///v.h265","frames":[{"offset":1,"irap_offset":0}]}"#;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        RawArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults() {
+        let s = check(&[], FILE).unwrap();
+        assert_eq!(
+            (s.url.as_str(), s.batch, s.clients),
+            ("ws://localhost:3000/ws", 1, 1)
+        );
+        assert_eq!(
+            (s.pattern, s.limit, s.json),
+            (Pattern::Sequential, None, false)
+        );
+    }
+
+    #[test]
+    fn the_video_may_be_named_by_the_frames_file() {
+        assert_eq!(check(&[], FILE).unwrap().video, "fs:///v.h265");
+        assert_eq!(check(&["--video", "a"], FILE).unwrap().video, "a");
+        let nameless = FILE.replace("\"video_url\":\"fs:///v.h265\",", "");
+        assert!(check(&[], &nameless).unwrap_err().contains("give --video"));
+        assert!(check(&["--video", "a"], &nameless).is_ok());
+    }
+
+    #[test]
+    fn numbers_are_at_least_one() {
+        for option in ["--batch", "--limit", "--clients", "--timeout"] {
+            let error = check(&[option, "0"], FILE).unwrap_err();
+            assert!(error.contains("at least 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_plain_websockets_are_spoken() {
+        assert!(
+            check(&["--url", "wss://h/ws"], FILE)
+                .unwrap_err()
+                .contains("not supported")
+        );
+        assert!(
+            check(&["--url", "http://h/ws"], FILE)
+                .unwrap_err()
+                .contains("ws://")
+        );
+    }
+}

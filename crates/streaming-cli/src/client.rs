@@ -1,0 +1,249 @@
+//! One connection: chooses the video, asks for frames batch by batch, holds the server to the
+//! protocol.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use futures::{SinkExt as _, StreamExt as _};
+use indicatif::ProgressBar;
+use protocol::{ClientMessage, FrameRequest, ServerMessage};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{self, Bytes, Message, protocol::WebSocketConfig};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::frames_file::Frame;
+use crate::report::Tally;
+use crate::save::Picture;
+
+/// The largest picture that is taken.
+const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// A connection whose video is chosen.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    silence: Duration,
+}
+
+/// Errors of frames: how many of each code, and what the server said of the first.
+pub(crate) type Errors = BTreeMap<&'static str, (u64, String)>;
+
+/// What one connection measured.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// Counts and times.
+    pub(crate) tally: Tally,
+    /// Frames that came as errors.
+    pub(crate) errors: Errors,
+}
+
+/// What is done with each answer besides counting it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sinks {
+    /// Moves by one with each answer.
+    pub(crate) bar: ProgressBar,
+    /// Takes the pictures.
+    pub(crate) save: Option<mpsc::Sender<Picture>>,
+}
+
+impl Client {
+    /// Connects and chooses the video. `silence` is the longest wait for any message.
+    pub(crate) async fn open(url: &str, video: &str, silence: Duration) -> anyhow::Result<Self> {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_LIMIT))
+            .max_frame_size(Some(MESSAGE_LIMIT));
+        let connecting = connect_async_with_config(url, Some(config), true);
+        let (socket, _) = timeout(silence, connecting)
+            .await
+            .with_context(|| format!("no answer from {url} within {} s", silence.as_secs()))?
+            .with_context(|| format!("cannot reach the server at {url}"))?;
+        let mut client = Self { socket, silence };
+        client
+            .send(&ClientMessage::SetVideo {
+                path: video.to_owned(),
+            })
+            .await?;
+        let mut reason = None;
+        loop {
+            match client.text().await? {
+                ServerMessage::VideoSet { ok: true, .. } => return Ok(client),
+                ServerMessage::VideoSet { ok: false, .. } => {
+                    bail!(reason.unwrap_or_else(|| format!("the server does not open {video}")))
+                }
+                // Followed by `VideoSet` with `ok` false.
+                ServerMessage::Error { message } => reason = Some(message),
+                other => bail!("the server answers SetVideo with {}", kind(&other)),
+            }
+        }
+    }
+
+    /// Asks for the frames at these places, `batch` in each message.
+    pub(crate) async fn run(
+        mut self,
+        frames: &[Frame],
+        sequence: &[usize],
+        batch: usize,
+        sinks: &Sinks,
+    ) -> anyhow::Result<Measured> {
+        let mut measured = Measured {
+            tally: Tally::new()?,
+            errors: Errors::new(),
+        };
+        for places in sequence.chunks(batch.max(1)) {
+            self.batch(frames, places, sinks, &mut measured).await?;
+        }
+        // The server need not hear the farewell.
+        let _ = self.socket.close(None).await;
+        Ok(measured)
+    }
+
+    async fn batch(
+        &mut self,
+        frames: &[Frame],
+        places: &[usize],
+        sinks: &Sinks,
+        measured: &mut Measured,
+    ) -> anyhow::Result<()> {
+        let mut due: HashMap<(i64, u64), u32> = HashMap::new();
+        let mut requests = Vec::new();
+        for &place in places {
+            let frame = frames.get(place).context("a frame beyond the list")?;
+            let index = i64::try_from(place)?;
+            *due.entry((index, frame.offset)).or_default() += 1;
+            let (offset, irap_offset) = (frame.offset, frame.irap_offset);
+            requests.push(FrameRequest {
+                offset,
+                irap_offset,
+                index,
+            });
+        }
+        let tally = &mut measured.tally;
+        tally.requested += requests.len() as u64;
+        let mut waiting = requests.len();
+        let sent = Instant::now();
+        self.send(&ClientMessage::RequestFrames { frames: requests })
+            .await?;
+        while waiting > 0 {
+            match self.text().await? {
+                ServerMessage::Frame {
+                    index,
+                    offset,
+                    size,
+                } => {
+                    take(&mut due, index, offset)?;
+                    let data = self.picture(size).await?;
+                    tally.picture(sent.elapsed(), size);
+                    if let Some(save) = &sinks.save {
+                        let index = usize::try_from(index)?;
+                        // A failed saver has its own words, which are told at the end.
+                        let _ = save
+                            .send(Picture {
+                                index,
+                                offset,
+                                data,
+                            })
+                            .await;
+                    }
+                }
+                ServerMessage::FrameError {
+                    index,
+                    offset,
+                    error,
+                    message,
+                } => {
+                    take(&mut due, index, offset)?;
+                    tally.errored += 1;
+                    let entry = measured.errors.entry(error.as_str());
+                    entry.or_insert((0, message)).0 += 1;
+                }
+                ServerMessage::Error { message } => bail!("the server says: {message}"),
+                other => bail!("the server answers RequestFrames with {}", kind(&other)),
+            }
+            sinks.bar.inc(1);
+            waiting -= 1;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, message: &ClientMessage) -> anyhow::Result<()> {
+        let sending = self.socket.send(Message::text(message.to_json()));
+        timeout(self.silence, sending)
+            .await
+            .with_context(|| self.silent())?
+            .map_err(|e| lost(&e))
+    }
+
+    /// The next text message.
+    async fn text(&mut self) -> anyhow::Result<ServerMessage> {
+        match self.next().await? {
+            Message::Text(text) => ServerMessage::parse(text.as_str())
+                .context("the server does not keep to the protocol"),
+            _ => bail!("the server sends a picture that no Frame announced"),
+        }
+    }
+
+    /// The picture that a `Frame` announced.
+    async fn picture(&mut self, size: u64) -> anyhow::Result<Bytes> {
+        match self.next().await? {
+            Message::Binary(data) => {
+                ensure!(
+                    data.len() as u64 == size,
+                    "the server announced a picture of {size} bytes and sent {}",
+                    data.len()
+                );
+                Ok(data)
+            }
+            _ => bail!("the server announced a picture and sent a text"),
+        }
+    }
+
+    /// The next text or binary message.
+    async fn next(&mut self) -> anyhow::Result<Message> {
+        loop {
+            let next = timeout(self.silence, self.socket.next()).await;
+            match next.with_context(|| self.silent())? {
+                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message),
+                Some(Ok(Message::Close(Some(frame)))) if !frame.reason.is_empty() => {
+                    bail!("the server closed the connection: {}", frame.reason)
+                }
+                None | Some(Ok(Message::Close(_))) => bail!("the server closed the connection"),
+                Some(Ok(_)) => {}
+                Some(Err(e)) => return Err(lost(&e)),
+            }
+        }
+    }
+
+    fn silent(&self) -> String {
+        format!("the server said nothing for {} s", self.silence.as_secs())
+    }
+}
+
+fn lost(error: &tungstenite::Error) -> anyhow::Error {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            anyhow::anyhow!("the server closed the connection")
+        }
+        e => anyhow::anyhow!("the connection broke: {e}"),
+    }
+}
+
+/// Marks a frame as answered.
+fn take(due: &mut HashMap<(i64, u64), u32>, index: i64, offset: u64) -> anyhow::Result<()> {
+    match due.get_mut(&(index, offset)) {
+        Some(left) if *left > 0 => *left -= 1,
+        _ => bail!("the server answers frame {index} at {offset}, which is not due"),
+    }
+    Ok(())
+}
+
+fn kind(message: &ServerMessage) -> &'static str {
+    match message {
+        ServerMessage::VideoSet { .. } => "VideoSet",
+        ServerMessage::Frame { .. } => "Frame",
+        ServerMessage::FrameError { .. } => "FrameError",
+        ServerMessage::Error { .. } => "Error",
+    }
+}
