@@ -17,7 +17,7 @@ pub enum ClientMessage {
     },
     /// Asks for frames of the video; each is answered by one `Frame` or one `FrameError`.
     RequestFrames {
-        /// In the order in which the answers come.
+        /// In the order in which pictures should come.
         frames: Vec<FrameRequest>,
     },
 }

@@ -1,2 +1,80 @@
-//! Entry point.
-fn main() {}
+//! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
+
+mod answer;
+mod app;
+mod config;
+mod outbox;
+mod session;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use engine::{Engine, EngineConfig};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Args, Config};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may be turned off; a start that fails is told in any case.
+            eprintln!("bucket-streamer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    let config = Config::resolve(args)?;
+    start_log(&config.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("network")
+        .build()
+        .context("cannot start the network threads")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let store = config.storage.open()?;
+    let engine = Engine::new(
+        store,
+        EngineConfig {
+            jpeg_quality: config.jpeg_quality,
+            ..EngineConfig::default()
+        },
+    )?;
+    let listener = tokio::net::TcpListener::bind(&config.listen_addr)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
+    let address = listener.local_addr().context("cannot tell the address")?;
+    tracing::info!(%address, storage = %config.storage, "serving");
+    // The only line on stdout: what started this program can wait for it.
+    let mut stdout = std::io::stdout().lock();
+    let told = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    drop(stdout);
+    if let Err(error) = told {
+        tracing::warn!(%error, "nobody reads stdout");
+    }
+    app::run(listener, engine).await
+}
+
+/// `RUST_LOG` wins over the configured level.
+fn start_log(level: &str) -> anyhow::Result<()> {
+    let (filter, source) = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => (filter, "RUST_LOG"),
+        _ => (level.to_owned(), "--log-level"),
+    };
+    let filter = EnvFilter::try_new(&filter)
+        .with_context(|| format!("{source} \"{filter}\" is not a log filter"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    Ok(())
+}

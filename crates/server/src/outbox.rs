@@ -1,0 +1,203 @@
+//! What is to be sent to one client: in order, bounded in messages and in bytes.
+//!
+//! A client that does not read fills its own outbox, and then its own session waits; nobody else.
+
+use std::sync::Arc;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::Bytes;
+use futures::SinkExt;
+use futures::stream::SplitSink;
+use protocol::ServerMessage;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// The client is gone, or does not take any more.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Sends to one client.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Item>,
+    room: Arc<Semaphore>,
+    bytes: u32,
+}
+
+/// What is sent without anything in between.
+#[derive(Debug)]
+struct Item {
+    text: String,
+    /// The image that a `Frame` announces.
+    image: Option<Bytes>,
+    /// Its share of the outbox's bytes.
+    _room: OwnedSemaphorePermit,
+}
+
+/// The other end, for the task that writes to the socket.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    queue: mpsc::Receiver<Item>,
+}
+
+/// An outbox of at most so many messages and bytes. One item may be larger than the bytes; it
+/// then waits until it is alone.
+pub(crate) fn outbox(messages: usize, bytes: u32) -> (Outbox, Pending) {
+    let (sender, receiver) = mpsc::channel(messages);
+    let room = Arc::new(Semaphore::new(bytes as usize));
+    (
+        Outbox {
+            queue: sender,
+            room,
+            bytes,
+        },
+        Pending { queue: receiver },
+    )
+}
+
+impl Outbox {
+    /// Puts a message in, as soon as there is room.
+    pub(crate) async fn send(&self, message: &ServerMessage) -> Result<(), Gone> {
+        self.put(message.to_json(), None).await
+    }
+
+    /// Puts in a `Frame` and the image that it announces.
+    pub(crate) async fn send_frame(
+        &self,
+        index: i64,
+        offset: u64,
+        image: Bytes,
+    ) -> Result<(), Gone> {
+        let size = image.len() as u64;
+        self.put(
+            ServerMessage::Frame {
+                index,
+                offset,
+                size,
+            }
+            .to_json(),
+            Some(image),
+        )
+        .await
+    }
+
+    async fn put(&self, text: String, image: Option<Bytes>) -> Result<(), Gone> {
+        let size = text
+            .len()
+            .saturating_add(image.as_ref().map_or(0, Bytes::len));
+        let share = u32::try_from(size).unwrap_or(u32::MAX).min(self.bytes);
+        let room = Arc::clone(&self.room).acquire_many_owned(share);
+        // The semaphore knows nothing of the writer's end.
+        let room = tokio::select! {
+            room = room => room.map_err(|_| Gone)?,
+            () = self.queue.closed() => return Err(Gone),
+        };
+        self.queue
+            .send(Item {
+                text,
+                image,
+                _room: room,
+            })
+            .await
+            .map_err(|_| Gone)
+    }
+
+    /// Returns when the writer has ended.
+    pub(crate) async fn closed(&self) {
+        self.queue.closed().await;
+    }
+}
+
+/// Writes until every [`Outbox`] is dropped and everything is sent, then gives the socket back.
+pub(crate) async fn write(
+    mut socket: SplitSink<WebSocket, Message>,
+    mut pending: Pending,
+) -> Result<SplitSink<WebSocket, Message>, axum::Error> {
+    while let Some(item) = pending.queue.recv().await {
+        feed(&mut socket, item).await?;
+        // What is there already goes out with it.
+        while let Ok(item) = pending.queue.try_recv() {
+            feed(&mut socket, item).await?;
+        }
+        socket.flush().await?;
+    }
+    Ok(socket)
+}
+
+async fn feed(socket: &mut SplitSink<WebSocket, Message>, item: Item) -> Result<(), axum::Error> {
+    socket.feed(Message::Text(item.text.into())).await?;
+    if let Some(image) = item.image {
+        socket.feed(Message::Binary(image)).await?;
+    }
+    Ok(())
+}
+
+/// Says good-bye.
+pub(crate) async fn close(
+    mut socket: SplitSink<WebSocket, Message>,
+    code: u16,
+    reason: &'static str,
+) -> Result<(), axum::Error> {
+    let frame = CloseFrame {
+        code,
+        reason: reason.into(),
+    };
+    socket.send(Message::Close(Some(frame))).await?;
+    socket.close().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn error(length: usize) -> ServerMessage {
+        ServerMessage::Error {
+            message: "x".repeat(length),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_outbox_makes_the_sender_wait() {
+        let (outbox, mut pending) = outbox(10, 1000);
+        outbox.send(&error(400)).await.unwrap();
+        outbox.send(&error(400)).await.unwrap();
+        let mut third = Box::pin(outbox.send(&error(400)).map(drop));
+        assert!((&mut third).now_or_never().is_none(), "no bytes are left");
+        drop(pending.queue.recv().await);
+        third.await;
+        // Larger than all the room: it goes alone.
+        pending.queue.recv().await.unwrap();
+        pending.queue.recv().await.unwrap();
+        outbox
+            .send_frame(1, 2, Bytes::from(vec![0; 5000]))
+            .await
+            .unwrap();
+        assert!(outbox.send(&error(1)).now_or_never().is_none());
+        let frame = pending.queue.recv().await.unwrap();
+        assert_eq!(
+            frame.text,
+            r#"{"type":"Frame","index":1,"offset":2,"size":5000}"#
+        );
+        assert_eq!(frame.image.unwrap().len(), 5000);
+    }
+
+    #[tokio::test]
+    async fn messages_are_counted_too() {
+        let (outbox, _pending) = outbox(2, 1_000_000);
+        outbox.send(&error(1)).await.unwrap();
+        outbox.send(&error(1)).await.unwrap();
+        assert!(outbox.send(&error(1)).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_client_that_went_is_told() {
+        let (outbox, pending) = outbox(10, 100);
+        outbox.send(&error(90)).await.unwrap();
+        let waiting = outbox.clone();
+        let waiting = tokio::spawn(async move { waiting.send(&error(90)).await.is_err() });
+        tokio::task::yield_now().await;
+        drop(pending);
+        assert!(waiting.await.unwrap());
+        outbox.closed().await;
+    }
+}
