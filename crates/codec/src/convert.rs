@@ -209,10 +209,8 @@ impl Fixed {
         let mut add = [0i16; 3];
         for ((add, row), value) in add.iter_mut().zip(&affine.factor).zip(affine.add) {
             let exact = value + (row[1] + row[2]) * centre;
-            // Each product is rounded down: half a unit is lost on average, where there is a
-            // fraction to lose.
-            let inexact = row.iter().filter(|v| (*v - v.round()).abs() > 1e-9).count();
-            *add = (exact * f64::from(1 << FRACTION) + 0.5 * inexact as f64).round() as i16;
+            // Products are rounded down, and exact for zero: neutral chroma stays exactly so.
+            *add = (exact * f64::from(1 << FRACTION)).round() as i16;
         }
         let dither = if bit_depth > 8 { BAYER } else { [[HALF; 8]; 8] };
         Self {

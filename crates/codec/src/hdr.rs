@@ -321,36 +321,42 @@ impl Table {
     }
 }
 
-impl Corner<'_> {
-    /// Luma times 64, for a sample of 16 bits.
+/// The two values between which a sample lies on its way through a cell, times 1024.
+#[derive(Clone, Copy)]
+struct Ends {
+    low: u32,
+    high: u32,
+}
+
+impl Ends {
+    /// The value times 64, `way` 2048ths from the lower end.
     #[inline(always)]
-    fn luma(&self, sixteen_bits: u32) -> i16 {
-        let (cell, way) = split(sixteen_bits);
+    fn at(self, way: u32) -> i16 {
+        (((self.low >> 6) * (2048 - way) + (self.high >> 6) * way) >> 15) as i16
+    }
+}
+
+impl Corner<'_> {
+    #[inline(always)]
+    fn luma(&self, cell: usize) -> Ends {
         let mut sum = 0;
         for (curve, weight) in self.luma.iter().zip(self.weight) {
             // Both halves at once: each stays below 2^24.
             sum += curve.get(cell).copied().unwrap_or(0) * weight;
         }
-        let (low, high) = ((sum as u32) >> 6, (sum >> 38) as u32);
-        ((low * (2048 - way) + high * way) >> 15) as i16
+        Ends { low: sum as u32, high: (sum >> 32) as u32 }
     }
 
-    /// Cb and Cr times 64, for a luma sample of 16 bits.
     #[inline(always)]
-    fn chroma(&self, sixteen_bits: u32) -> (i16, i16) {
-        let (cell, way) = split(sixteen_bits);
+    fn chroma(&self, cell: usize) -> (Ends, Ends) {
         let (mut low, mut high) = (0, 0);
         for (curve, weight) in self.chroma.iter().zip(self.weight) {
             low += curve.get(cell).copied().unwrap_or(0) * weight;
             high += curve.get(cell + 1).copied().unwrap_or(0) * weight;
         }
-        let between = |low: u64, high: u64| {
-            let (low, high) = (low as u32 >> 6, high as u32 >> 6);
-            ((low * (2048 - way) + high * way) >> 15) as i16
-        };
         (
-            between(low & 0xffff_ffff, high & 0xffff_ffff),
-            between(low >> 32, high >> 32),
+            Ends { low: low as u32, high: high as u32 },
+            Ends { low: (low >> 32) as u32, high: (high >> 32) as u32 },
         )
     }
 }
@@ -390,7 +396,8 @@ pub(crate) fn convert<T: Sample>(
             let dither = dither_row(y, 0);
             y_sink.row(|to| {
                 for ((to, s), d) in to.iter_mut().zip(row).zip(dither.iter().cycle()) {
-                    *to = quantise(corner.luma(s.value() << widen), *d);
+                    let (cell, way) = split(s.value() << widen);
+                    *to = quantise(corner.luma(cell).at(way), *d);
                 }
             });
         }
@@ -482,24 +489,26 @@ fn convert_row<T: Sample, const N: usize>(
             continue;
         };
         let (mut sum, mut count) = (0, 0);
+        // Most often all samples lie in one cell.
+        let (mut cell, mut ends) = (usize::MAX, Ends { low: 0, high: 0 });
         for (row, (out, samples)) in [(first, upper), (second, lower)].into_iter().enumerate() {
-            let Some(dither) = dithers.get(row) else {
-                continue;
-            };
+            let Some(dither) = dithers.get(row) else { continue };
             for (k, (to, s)) in out.iter_mut().zip(samples).enumerate() {
                 let v = s.value() << widen;
                 sum += v;
                 count += 1;
+                let (its_cell, way) = split(v);
+                if its_cell != cell {
+                    (cell, ends) = (its_cell, corner.luma(its_cell));
+                }
                 let d = dither.get((i * N + k) & 7).copied().unwrap_or(0);
-                *to = quantise(corner.luma(v), d);
+                *to = quantise(ends.at(way), d);
             }
         }
-        let mean = if count == 4 {
-            sum >> 2
-        } else {
-            sum / count.max(1)
-        };
-        let (b, r) = corner.chroma(mean);
+        let mean = if count == 4 { sum >> 2 } else { sum / count.max(1) };
+        let (cell, way) = split(mean);
+        let (b, r) = corner.chroma(cell);
+        let (b, r) = (b.at(way), r.at(way));
         *cb_out = quantise(b, cb_dither.get(i & 7).copied().unwrap_or(0));
         *cr_out = quantise(r, cr_dither.get(i & 7).copied().unwrap_or(0));
     }
