@@ -17,10 +17,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::command::{Run, ffmpeg_version};
 use crate::recipe::{ByteStream, Packaging, Recipe};
-use crate::{annexb, boxes, directories, recipe, watermark};
+use crate::reference::{self, Options};
+use crate::{annexb, boxes, directories, mux, recipe, watermark};
 
 /// Part of every cache key: raise it when pictures or file surgery change.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 4;
 
 /// A made clip.
 #[derive(Clone, Debug)]
@@ -82,10 +83,14 @@ pub fn make_all(recipes: &[Recipe]) -> Result<Vec<Clip>> {
 /// Makes one clip, or finds it made.
 pub fn make(recipe: &Recipe) -> Result<Clip> {
     let path = file(recipe).with_context(|| format!("making the clip {}", recipe.name))?;
+    let more: u32 = match &recipe.packaging {
+        Packaging::Laid { more, .. } => more.iter().map(|part| part.frames).sum(),
+        _ => 0,
+    };
     Ok(Clip {
         name: recipe.name.clone(),
         path,
-        frames: recipe.frames,
+        frames: recipe.frames + more,
         recipe: recipe.clone(),
     })
 }
@@ -152,6 +157,11 @@ fn encode(recipe: &Recipe, tag: &str, output: &Path) -> Result<()> {
             .args(["-fps_mode", "passthrough", "-enc_time_base", "1:90000"])
             .args(["-video_track_timescale", "90000"]);
     }
+    // x265 finds no cut in so small pictures by itself; it treats a picture that is asked to be
+    // intra as it treats one after a cut.
+    if let Some(every) = scene.cut_every {
+        run = run.args(["-force_key_frames", &format!("expr:not(mod(n,{every}))")]);
+    }
     run.args([
         "-c:v",
         "libx265",
@@ -203,6 +213,20 @@ fn package(recipe: &Recipe, packaging: &Packaging, output: &Path) -> Result<()> 
             boxes::remove_parameter_sets(&mut bytes);
             fs::write(output, bytes)?;
         }
+        Packaging::Laid { layout, more } => {
+            let (mut units, mut descriptions) = (Vec::new(), Vec::new());
+            for (k, part) in [recipe].into_iter().chain(more).enumerate() {
+                let bytes = fs::read(file(&part.encoding())?)?;
+                append(&mut units, &access_units(part, &bytes, k)?);
+                let hvcc = boxes::find(&bytes, "moov/trak/mdia/minf/stbl/stsd/hvc1/hvcC");
+                descriptions.push(bytes[hvcc.context("no hvcC box")?].to_vec());
+            }
+            let size = (recipe.scene.width as u16, recipe.scene.height as u16);
+            fs::write(
+                output,
+                mux::mp4(*layout, TIMESCALE, size, &descriptions, &units),
+            )?;
+        }
         Packaging::AnnexB(flavour) => {
             let stream = byte_stream(recipe)?;
             let units = annexb::nal_units(&stream);
@@ -218,6 +242,55 @@ fn package(recipe: &Recipe, packaging: &Packaging, output: &Path) -> Result<()> 
         Packaging::Mp4 { .. } | Packaging::Joined(_) => {}
     }
     Ok(())
+}
+
+/// Ticks a second of the encodings.
+const TIMESCALE: u32 = 12288;
+
+/// The access units of an encoding with 4-byte NAL lengths, at the times that it gives them.
+fn access_units(recipe: &Recipe, bytes: &[u8], description: usize) -> Result<Vec<mux::Unit>> {
+    let path = file(&recipe.encoding())?;
+    let packets = reference::packets(
+        &path,
+        Options {
+            ignore_edit_list: true,
+            limit: None,
+        },
+    )?;
+    let unit = |packet: &reference::Packet| {
+        let sample = &bytes[packet.position as usize..][..packet.size as usize];
+        let mut nal_units = Vec::new();
+        let mut rest = sample;
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let (unit, next) = after.split_at(u32::from_be_bytes(*length) as usize);
+            nal_units.push(unit.to_vec());
+            rest = next;
+        }
+        let (pts, dts) = (packet.pts.context("no pts")?, packet.dts.context("no dts")?);
+        Ok(mux::Unit {
+            nal_units,
+            dts,
+            pts,
+            sync: packet.key,
+            description,
+        })
+    };
+    packets.iter().map(unit).collect()
+}
+
+/// Appends units so that the first of them is shown after the last one that is there.
+fn append(units: &mut Vec<mux::Unit>, more: &[mux::Unit]) {
+    let step = more.get(1).map_or(1, |second| second.dts - more[0].dts);
+    let end = units.iter().map(|unit| unit.pts + step).max();
+    let start = more.iter().map(|unit| unit.pts).min();
+    // Decode times must go on rising, too.
+    let shift = end.zip(start).map_or(0, |(end, start)| end - start);
+    let floor = units.last().map_or(i64::MIN, |last| last.dts + 1);
+    units.extend(more.iter().enumerate().map(|(k, unit)| mux::Unit {
+        dts: (unit.dts + shift).max(floor + k as i64),
+        pts: unit.pts + shift,
+        ..unit.clone()
+    }));
 }
 
 /// The encoding of a recipe as ffmpeg writes raw streams.

@@ -23,6 +23,7 @@ pub mod directories;
 pub mod footage;
 pub mod garage;
 pub mod jpeg;
+pub mod mux;
 pub mod picture;
 pub mod programs;
 pub mod recipe;

@@ -1,5 +1,6 @@
 //! What clips are made: one recipe per structure that a stream or a container can have.
 
+use crate::mux;
 use crate::picture::{Chroma, SampleFormat};
 use crate::scene::Scene;
 
@@ -55,6 +56,14 @@ pub enum Packaging {
     },
     /// `hev1` whose `hvcC` holds no parameter sets: they are in-band only.
     InBandSetsOnly,
+    /// MP4 in a layout that ffmpeg does not write; several encodings follow each other, each with
+    /// a sample description of its own.
+    Laid {
+        /// The layout.
+        layout: mux::Layout,
+        /// Encodings after the recipe's own.
+        more: Vec<Recipe>,
+    },
     /// A raw byte stream.
     AnnexB(ByteStream),
     /// Raw byte streams one after the other, each an encoding of its own.
@@ -229,6 +238,10 @@ fn streams() -> Vec<Recipe> {
         Recipe::new("scene_cuts")
             .x265("keyint=250:min-keyint=5")
             .cuts(17),
+        // Intra pictures nearer to a keyframe than min-keyint are no IRAP pictures.
+        Recipe::new("intra_pictures_without_irap")
+            .x265("keyint=60:min-keyint=30")
+            .cuts(9),
         Recipe::new("scene_cuts_open_gop")
             .x265("keyint=48:min-keyint=2:open-gop=1")
             .cuts(13),
@@ -338,8 +351,99 @@ fn containers() -> Vec<Recipe> {
     let base = |name: &str| Recipe::new(name).x265("keyint=30:min-keyint=30:bframes=4");
     let repeated =
         |name: &str| Recipe::new(name).x265("keyint=30:min-keyint=30:bframes=4:repeat-headers=1");
+    let laid = |name: &str, layout| {
+        base(name).packaged(Packaging::Laid {
+            layout,
+            more: vec![],
+        })
+    };
+    let plain = mux::Layout::default();
     let mut recipes = vec![
         base("moov_last"),
+        laid(
+            "nal_length_2",
+            mux::Layout {
+                nal_length_bytes: 2,
+                ..plain
+            },
+        ),
+        // Every slice segment below 256 bytes.
+        Recipe::new("nal_length_1")
+            .x265("keyint=24:qp=45:slices=6:ctu=16:aq-mode=0")
+            .size(128, 96)
+            .packaged(Packaging::Laid {
+                layout: mux::Layout {
+                    nal_length_bytes: 1,
+                    ..plain
+                },
+                more: vec![],
+            }),
+        laid(
+            "offsets_64_bit",
+            mux::Layout {
+                co64: true,
+                largesize: true,
+                ..plain
+            },
+        ),
+        laid(
+            "offsets_64_bit_moov_first",
+            mux::Layout {
+                co64: true,
+                largesize: true,
+                moov_first: true,
+                ..plain
+            },
+        ),
+        laid(
+            "signed_composition_offsets",
+            mux::Layout {
+                signed_composition_offsets: true,
+                moov_first: true,
+                ..plain
+            },
+        ),
+        laid(
+            "chunks_reversed",
+            mux::Layout {
+                chunks_reversed: true,
+                ..plain
+            },
+        ),
+        laid(
+            "one_sample_per_chunk",
+            mux::Layout {
+                samples_per_chunk: 1,
+                ..plain
+            },
+        ),
+        laid(
+            "one_chunk",
+            mux::Layout {
+                samples_per_chunk: usize::MAX,
+                ..plain
+            },
+        ),
+        laid(
+            "metadata_track_first",
+            mux::Layout {
+                metadata_track_first: true,
+                moov_first: true,
+                ..plain
+            },
+        ),
+        base("two_sample_descriptions")
+            .frames(72)
+            .packaged(Packaging::Laid {
+                layout: plain,
+                more: vec![
+                    Recipe {
+                        first_number: 72,
+                        ..Recipe::new("second")
+                    }
+                    .x265("keyint=48:ref=2:bframes=2:ctu=32:wpp=0:weightp=0:open-gop=0"),
+                ],
+            }),
         base("moov_first").copied("", "-movflags +faststart", "mp4"),
         base("hev1").packaged(Packaging::Mp4 { tag: "hev1" }),
         repeated("hev1_repeated_sets").packaged(Packaging::Mp4 { tag: "hev1" }),
@@ -348,6 +452,9 @@ fn containers() -> Vec<Recipe> {
         base("quicktime_timecode_track").copied("", "-tag:v hvc1 -timecode 00:00:00:00", "mov"),
         base("edit_list_cut").copied("-ss 1.6", "", "mp4"),
         base("edit_list_cut_short").copied("-ss 1.6 -t 0.8", "", "mp4"),
+        Recipe::new("edit_list_cut_closed_gop")
+            .x265("keyint=30:min-keyint=30:bframes=4:open-gop=0")
+            .copied("-ss 1.6", "", "mp4"),
         base("edit_list_delay").copied("-itsoffset 0.5", "", "mp4"),
         base("no_edit_list").copied("", "-use_editlist 0", "mp4"),
         // ctts version 1.

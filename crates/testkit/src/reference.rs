@@ -5,13 +5,15 @@
 //! cropping is exact to the sample.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::command::Run;
+use crate::command::{Run, ffmpeg_version};
+use crate::footage;
 use crate::picture::{Picture, SampleFormat};
 
 /// How the file is read.
@@ -59,14 +61,74 @@ impl PlaneHasher {
     }
 }
 
-/// Decodes the first video stream and hashes every picture.
+/// Decodes the first video stream and hashes every picture. The result is kept beside the
+/// footage under a hash of the file's content, of the options and of ffmpeg's version.
 pub fn decode(path: &Path, options: Options) -> Result<Vec<ReferenceFrame>> {
-    let mut frames = Vec::new();
-    for_each(path, options, |frame, _| {
-        frames.push(frame.clone());
-        Ok(())
+    let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let key = format!(
+        "{GENERATION} {:032x} {options:?} {}",
+        xxh3_128(&content),
+        ffmpeg_version()
+    );
+    let name = format!("reference-{:032x}.txt", xxh3_128(key.as_bytes()));
+    let table = footage::kept(&name, |unfinished| {
+        let mut lines = String::new();
+        for_each(path, options, |frame, _| {
+            lines.push_str(&frame.to_line());
+            lines.push('\n');
+            Ok(())
+        })?;
+        Ok(fs::write(unfinished, lines)?)
     })?;
-    Ok(frames)
+    let frames: Option<Vec<ReferenceFrame>> = fs::read_to_string(&table)?
+        .lines()
+        .map(ReferenceFrame::from_line)
+        .collect();
+    frames.with_context(|| format!("{} is damaged: remove it", table.display()))
+}
+
+/// Part of every kept table's key: raise it when a table's content changes.
+const GENERATION: u32 = 1;
+
+impl ReferenceFrame {
+    fn to_line(&self) -> String {
+        let Self {
+            hash,
+            width,
+            height,
+            pts,
+            position,
+            picture_type,
+            key,
+        } = self;
+        let pts = pts.map_or("-".to_owned(), |pts| pts.to_string());
+        let position = position.map_or("-".to_owned(), |position| position.to_string());
+        format!("{hash:032x} {width} {height} {pts} {position} {picture_type} {key}")
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [hash, width, height, pts, position, picture_type, key] = fields[..] else {
+            return None;
+        };
+        Some(Self {
+            hash: u128::from_str_radix(hash, 16).ok()?,
+            width: width.parse().ok()?,
+            height: height.parse().ok()?,
+            pts: if pts == "-" {
+                None
+            } else {
+                Some(pts.parse().ok()?)
+            },
+            position: if position == "-" {
+                None
+            } else {
+                Some(position.parse().ok()?)
+            },
+            picture_type: picture_type.chars().next()?,
+            key: key.parse().ok()?,
+        })
+    }
 }
 
 /// Decodes the first video stream and keeps every picture's samples.
@@ -290,4 +352,34 @@ fn is_isobmff(path: &Path) -> Result<bool> {
         && [b"ftyp", b"moov", b"mdat", b"wide", b"free"]
             .iter()
             .any(|kind| head[4..] == **kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_line_gives_the_frame_back() {
+        for (pts, position) in [(None, None), (Some(-512), Some(1 << 40))] {
+            let frame = ReferenceFrame {
+                hash: 0x0123 << 100,
+                width: 319,
+                height: 179,
+                pts,
+                position,
+                picture_type: 'B',
+                key: pts.is_none(),
+            };
+            assert_eq!(ReferenceFrame::from_line(&frame.to_line()), Some(frame));
+        }
+        assert_eq!(ReferenceFrame::from_line("cut sho"), None);
+    }
+
+    #[test]
+    fn a_hasher_fed_by_rows_gives_the_hash_of_the_packed_picture() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        let mut hasher = PlaneHasher::default();
+        bytes.chunks(37).for_each(|row| hasher.row(row));
+        assert_eq!(hasher.finish(), xxh3_128(&bytes));
+    }
 }
