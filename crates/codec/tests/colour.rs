@@ -29,7 +29,6 @@ fn lossless(pix_fmt: &str, matrix: u8, full_range: bool) -> PathBuf {
         Some((_, None)) => format!("scale=out_color_matrix=smpte240m:out_range={range}"),
         None => match matrix {
             8 => format!("zscale=m=ycgco:r={range}"),
-            10 => format!("{IN_2020},zscale=m=2020_cl:t=2020_10:p=2020:r={range}"),
             _ => "null".into(),
         },
     };
@@ -41,8 +40,6 @@ fn lossless(pix_fmt: &str, matrix: u8, full_range: bool) -> PathBuf {
         "lossless=1",
     )
 }
-
-const IN_2020: &str = "setparams=color_trc=bt2020-10:color_primaries=bt2020";
 
 fn first_picture(path: &Path) -> Picture {
     let stream = std::fs::read(path).unwrap();
@@ -274,20 +271,6 @@ fn ycgco_by_the_equations_of_the_standard() {
             .collect();
         let mine = rgb(&convert(&picture, colour(8, full_range)));
         assert_close(&format!("YCgCo, full {full_range}"), &mine, &theirs, 0.9);
-    }
-}
-
-#[test]
-fn constant_luminance() {
-    for pix_fmt in ["yuv444p", "yuv444p10le"] {
-        let path = lossless(pix_fmt, 10, false);
-        let picture = first_picture(&path);
-        let cl = ColourDescription { transfer: 14, primaries: 9, ..colour(10, false) };
-        let theirs = through(
-            &path,
-            "zscale=min=2020_cl:tin=2020_10:pin=2020:rin=limited:m=gbr:t=2020_10:p=2020:r=full",
-        );
-        assert_close(&format!("{pix_fmt} CL"), &rgb(&convert(&picture, cl)), &theirs, 0.9);
     }
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use codec::{Chroma, HevcDecoder, Threading};
+use codec::{Chroma, CodecError, HevcDecoder, Threading};
 use support::{access_units, assert_equals_oracle, clip, decode_all};
 
 const SOURCE: &str = "testsrc2=size=416x240:rate=25:duration=1";
@@ -66,5 +66,257 @@ fn every_depth_and_subsampling() {
             (p.width(), p.height(), p.chroma(), p.bit_depth()),
             (416, 240, chroma, depth)
         );
+    }
+}
+
+#[test]
+fn structures_are_decoded_alike_with_any_threading() {
+    for (name, x265) in [
+        ("wpp", "wpp=1:keyint=12"),
+        ("no-wpp", "wpp=0:keyint=12"),
+        ("slices", "slices=3:wpp=1:ctu=16:keyint=12"),
+        ("pyramid", "bframes=8:b-pyramid=1:keyint=25"),
+        ("open-gop", "open-gop=1:keyint=8:min-keyint=8:bframes=4:scenecut=0"),
+        ("low-delay", "bframes=0:keyint=12"),
+    ] {
+        check(&clip(name, &["-f", "lavfi", "-i", SOURCE], "yuv420p", x265));
+    }
+}
+
+/// A conformance window that begins at an odd multiple of the chroma unit, away from any
+/// alignment that a vector unit would like, and has odd sides where the format allows them.
+#[test]
+fn the_conformance_window_is_cut_out_exactly() {
+    for (pix_fmt, step_x, step_y) in
+        [("yuv420p", 2, 2), ("yuv420p10le", 2, 2), ("yuv422p", 2, 1), ("yuv444p", 1, 1), ("gray", 1, 1)]
+    {
+        let path = clip(pix_fmt, &["-f", "lavfi", "-i", SOURCE], pix_fmt, "keyint=12");
+        let (left, right) = (3 * step_x, 2 * step_x);
+        let (top, bottom) = (5 * step_y, 4 * step_y);
+        let cropped = support::with_window(&path, [left, right, top, bottom]);
+        let from = path.to_str().unwrap();
+        let (width, height) = (416 - left - right, 240 - top - bottom);
+        let crop = format!("crop={width}:{height}:{left}:{top}:exact=1");
+        let theirs = support::ffmpeg(&["-i", from, "-vf", &crop, "-f", "rawvideo", "-"]);
+        let stream = std::fs::read(&cropped).unwrap();
+        for threading in threadings() {
+            let mut decoder = HevcDecoder::new(threading).unwrap();
+            let pictures = decode_all(&mut decoder, &access_units(&stream)).unwrap();
+            assert_eq!((pictures[0].width(), pictures[0].height()), (width, height));
+            let mine: Vec<u8> = pictures.iter().flat_map(support::raw).collect();
+            assert!(mine == theirs, "{pix_fmt} {threading:?}");
+        }
+    }
+}
+
+/// A size that is no multiple of the coding block: x265 codes more and says so.
+#[test]
+fn a_size_between_coding_blocks() {
+    let source = "testsrc2=size=178x102:rate=25:duration=0.4";
+    let pictures = check(&clip("between", &["-f", "lavfi", "-i", source], "yuv420p", "keyint=12"));
+    assert_eq!((pictures[0].width(), pictures[0].height()), (178, 102));
+}
+
+fn default_clip() -> (PathBuf, Vec<u8>) {
+    let path = clip("yuv420p", &["-f", "lavfi", "-i", SOURCE], "yuv420p", "keyint=12");
+    let stream = std::fs::read(&path).unwrap();
+    (path, stream)
+}
+
+#[test]
+fn identities_follow_their_pictures_through_reordering() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    let oracle: Vec<u64> =
+        support::oracle(&path, 416 * 240 * 3 / 2).iter().map(|p| support::fnv(p)).collect();
+    // Presentation order of the access units, as ffprobe sees it.
+    let probed = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "frame=pkt_pos", "-of", "csv=p=0"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let positions: Vec<u64> = String::from_utf8(probed.stdout)
+        .unwrap()
+        .lines()
+        // A frame with side data has an empty line after it.
+        .filter(|l| !l.is_empty())
+        .map(|l| l.trim_matches(',').parse().unwrap())
+        .collect();
+    let mut by_position = positions.clone();
+    by_position.sort_unstable();
+    assert_ne!(positions, by_position, "the clip has B-pictures");
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        let pictures = decode_all(&mut decoder, &units).unwrap();
+        for (shown, picture) in pictures.iter().enumerate() {
+            let decoded = by_position.binary_search(&positions[shown]).unwrap();
+            assert_eq!(picture.id(), decoded as i64, "{threading:?}");
+            assert_eq!(support::fnv(&support::raw(picture)), oracle[shown]);
+        }
+    }
+}
+
+#[test]
+fn extreme_identities() {
+    let (_, stream) = default_clip();
+    let units = access_units(&stream);
+    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
+    for id in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
+        let mut out = Vec::new();
+        decoder.send(units[0], id, &mut |p| out.push(p.id())).unwrap();
+        decoder.drain(&mut |p| out.push(p.id())).unwrap();
+        assert_eq!(out, [id]);
+    }
+}
+
+#[test]
+fn pictures_outlive_their_decoder() {
+    let (path, stream) = default_clip();
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        let pictures = decode_all(&mut decoder, &access_units(&stream)).unwrap();
+        drop(decoder);
+        let shared = pictures.clone();
+        drop(pictures);
+        let path = path.clone();
+        std::thread::spawn(move || assert_equals_oracle(&path, &shared)).join().unwrap();
+    }
+}
+
+/// Byte patterns that are no access unit, and broken ones.
+fn garbage(unit: &[u8]) -> Vec<Vec<u8>> {
+    let mut out = vec![
+        vec![0],
+        vec![0; 5000],
+        vec![0xff; 5000],
+        vec![0, 0, 1],
+        vec![0, 0, 0, 1, 0x26, 0x01],
+        // Slice NAL unit with no parameter sets.
+        [&[0, 0, 0, 1, 0x26, 0x01][..], &[0xaf; 200]].concat(),
+        // Lengths in place of start codes.
+        [&[0, 0, 0, 200][..], &unit[4..]].concat(),
+    ];
+    // Bytes changed in one place or in many, by a fixed recipe.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize
+    };
+    for round in 0..200 {
+        let mut bad = unit.to_vec();
+        for _ in 0..=round % 20 {
+            let at = random() % bad.len();
+            bad[at] = random() as u8;
+        }
+        if round % 3 == 0 {
+            bad.truncate(random() % bad.len() + 1);
+        }
+        out.push(bad);
+    }
+    out
+}
+
+#[test]
+fn garbage_is_refused_or_survived_and_leaves_the_decoder_as_new() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        let mut refused = 0;
+        for (i, bad) in garbage(units[0]).iter().enumerate() {
+            let sent = decoder.send(bad, i as i64, &mut drop);
+            let next = decoder.send(units[1], 1000, &mut drop);
+            let drained = if i % 2 == 0 {
+                decoder.drain(&mut drop)
+            } else {
+                decoder.flush();
+                Ok(())
+            };
+            refused += usize::from(sent.is_err() || next.is_err() || drained.is_err());
+            if i % 50 == 0 {
+                let pictures = decode_all(&mut decoder, &units).unwrap();
+                assert_equals_oracle(&path, &pictures);
+            }
+        }
+        println!("{threading:?}: {refused} of {} refused", garbage(units[0]).len());
+        assert!(refused > 20);
+        let pictures = decode_all(&mut decoder, &units).unwrap();
+        assert_equals_oracle(&path, &pictures);
+    }
+}
+
+#[test]
+fn an_empty_access_unit_is_refused_and_ends_nothing() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
+    let mut out = Vec::new();
+    for (id, unit) in units.iter().enumerate() {
+        decoder.send(unit, id as i64, &mut |p| out.push(p)).unwrap();
+        let empty = decoder.send(&[], 99, &mut |p| out.push(p));
+        assert_eq!(empty, Err(CodecError::AccessUnitSize { bytes: 0 }));
+    }
+    decoder.drain(&mut |p| out.push(p)).unwrap();
+    assert_equals_oracle(&path, &out);
+}
+
+/// After a failed send, a drain gives the pictures that were complete, and never the failed one.
+#[test]
+fn what_was_complete_before_an_error_is_not_lost() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    let oracle = support::oracle(&path, 416 * 240 * 3 / 2);
+    // A slice header that names a parameter set that is not there.
+    let bad = [&[0, 0, 0, 1, 0x02, 0x01][..], &[0x80 | 0x40 | 0x01; 60]].concat();
+    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
+    let mut out = Vec::new();
+    for (id, unit) in units.iter().take(8).enumerate() {
+        decoder.send(unit, id as i64, &mut |p| out.push(p)).unwrap();
+    }
+    let before = out.len();
+    let error = decoder.send(&bad, 77, &mut |p| out.push(p)).unwrap_err();
+    assert!(matches!(error, CodecError::Decode { id: Some(77), .. }), "{error:?}");
+    assert!(error.to_string().contains("77"));
+    decoder.drain(&mut |p| out.push(p)).unwrap();
+    assert_eq!(out.len(), 8);
+    assert!(before < 8, "some pictures were still inside");
+    for picture in &out {
+        let mine = support::raw(picture);
+        assert!(oracle.contains(&mine) && picture.id() < 8);
+    }
+    // And without a drain, the next send starts anew.
+    decoder.send(&bad, 78, &mut drop).unwrap_err();
+    assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
+}
+
+#[test]
+fn a_flush_in_the_middle_forgets_everything() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        for stop in [1, 5, 13] {
+            for (id, unit) in units.iter().take(stop).enumerate() {
+                decoder.send(unit, id as i64, &mut drop).unwrap();
+            }
+            decoder.flush();
+            let mut left = 0;
+            decoder.drain(&mut |_| left += 1).unwrap();
+            assert_eq!(left, 0);
+            assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
+        }
+    }
+}
+
+#[test]
+fn pictures_beyond_the_limit_are_refused() {
+    let (path, stream) = default_clip();
+    let units = access_units(&stream);
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        decoder.set_max_pixels(416 * 240 - 1).unwrap();
+        assert!(decode_all(&mut decoder, &units).is_err(), "{threading:?}");
+        decoder.set_max_pixels(8192 * 8192).unwrap();
+        assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
     }
 }

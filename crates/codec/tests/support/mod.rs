@@ -64,6 +64,21 @@ pub fn clip(name: &str, input: &[&str], pix_fmt: &str, x265: &str) -> PathBuf {
     path
 }
 
+/// The clip with a conformance window: columns and rows cut off left, right, top and bottom.
+pub fn with_window(path: &Path, [left, right, top, bottom]: [usize; 4]) -> PathBuf {
+    let window = path.with_extension(format!("{left}-{right}-{top}-{bottom}.h265"));
+    if !window.exists() {
+        let part = window.with_extension(format!("{}.part.h265", std::process::id()));
+        let bsf = format!(
+            "hevc_metadata=crop_left={left}:crop_right={right}:crop_top={top}:crop_bottom={bottom}"
+        );
+        let (from, to) = (path.to_str().unwrap(), part.to_str().unwrap());
+        ffmpeg(&["-i", from, "-c", "copy", "-bsf:v", &bsf, "-f", "hevc", to]);
+        fs::rename(part, &window).unwrap();
+    }
+    window
+}
+
 /// FNV-1a: a hash that needs no crate; equality of planes is compared byte by byte besides.
 pub fn fnv(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
