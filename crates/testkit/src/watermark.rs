@@ -170,13 +170,27 @@ impl<S: Copy + Into<u16>> View<'_, S> {
         if high - low < 48 {
             return None;
         }
+        // Then the frame of one white and one black side, still by single samples.
+        let middle = low + (high - low) / 2;
+        let framed = |orientation: usize| {
+            (0..SIDE).all(|k| {
+                let ((wx, wy), (bx, by)) = (place(orientation, k, 0), place(orientation, 0, k));
+                centre(wx, wy) > middle && (k == 0 || centre(bx, by) < middle)
+            })
+        };
+        let orientations: Vec<usize> = (0..8).filter(|o| framed(*o)).collect();
+        if orientations.is_empty() {
+            return None;
+        }
         let mut levels = [[0f32; SIDE]; SIDE];
         for (j, row) in levels.iter_mut().enumerate() {
             for (i, level) in row.iter_mut().enumerate() {
                 *level = self.mean(left + i as f32 * block, top + j as f32 * block, block);
             }
         }
-        (0..8).find_map(|orientation| decode(&levels, orientation))
+        orientations
+            .into_iter()
+            .find_map(|orientation| decode(&levels, orientation))
     }
 
     /// Mean of the inner part of one block.
