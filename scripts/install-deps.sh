@@ -69,12 +69,12 @@ Install them with Homebrew and run this again:
 TEXT
     exit 1
 elif has apt-get; then
+    mapfile -t packages < <(printf '%s\n' "${missing[@]}" | sort -u)
     as_root=()
     if [ "$(id -u)" != 0 ]; then
-        has sudo || die "root is needed: run 'apt-get install ${missing[*]}' as root, then this again"
+        has sudo || die "root is needed: run 'apt-get install ${packages[*]}' as root, then this again"
         as_root=(sudo)
     fi
-    mapfile -t packages < <(printf '%s\n' "${missing[@]}" | sort -u)
     say "installing with apt-get: ${packages[*]}"
     apt_get() {
         # As arguments of env, since sudo does not pass the environment on.
