@@ -123,7 +123,7 @@ pub(crate) async fn convert(
             .with_context(|| format!("cannot remove the outdated {}", sidecar.display()))?;
         notes.push(format!("removed the outdated {}", sidecar.display()));
     }
-    let closure = closure_report(&job.output);
+    let closure = closure_report(&job.output, &index);
     Ok(Converted {
         frames: index.frame_count(),
         bytes,
