@@ -9,8 +9,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use codec::{CodecError, HevcDecoder, Picture};
 use media::graph::ReferenceGraph;
-use media::h265::ParameterSets;
-use media::index::Framing;
 use media::plan::{DecodePass, DecodePlan, Depth, Refusal, preludes};
 use media::{ColourDescription, DecodeIndex, Sample, packet};
 
@@ -159,22 +157,8 @@ impl Job {
     /// Reads the headers of all samples and decides what is decoded.
     fn plan(&mut self, worker: &Worker) -> Progress {
         let index = self.video.index();
-        let first = self
-            .samples
-            .samples
-            .first()
-            .map_or(DecodeIndex(0), |s| s.index);
-        let sets = ParameterSets::from_nals(&index.parameter_sets_before(first));
-        let mut graph = ReferenceGraph::new(first, sets, first.0 == 0);
-        let mut description = self.samples.samples.first().map(|s| s.description);
-        for (sample, data) in self.samples.samples.iter().zip(&self.samples.data) {
-            let found = index.descriptions().get(usize::from(sample.description));
-            let changed = description.replace(sample.description) != Some(sample.description);
-            let sets = found
-                .filter(|_| changed)
-                .map(|d| d.parameter_sets.as_slice());
-            graph.push(data, framing(&self.video, sample), sets.unwrap_or_default());
-        }
+        let run = self.samples.samples.iter().zip(&self.samples.data);
+        let graph = ReferenceGraph::of_samples(index, run.map(|(s, d)| (*s, d.as_ref())));
         let targets: Vec<DecodeIndex> = self.waiting.keys().copied().collect();
         let plan = DecodePlan::new(&graph, &targets, Depth::Active);
         let mut needs_earlier = Vec::new();
@@ -265,7 +249,7 @@ impl Job {
             packet::append_nals(&mut packet, prelude.iter().map(Bytes::as_ref));
             let framed = match self.samples.get(index) {
                 Some((sample, data)) => {
-                    let framing = framing(&self.video, sample);
+                    let framing = self.video.index().framing(sample);
                     packet::append_sample(&mut packet, data, framing, run.pass.fallback)
                         .map_err(|e| e.to_string())
                 }
@@ -410,14 +394,6 @@ impl Run {
             .find_map(|&r| self.spoiled.get(r as usize).and_then(Option::as_ref))
             .cloned()
     }
-}
-
-fn framing(video: &Video, sample: &Sample) -> Framing {
-    video
-        .index()
-        .descriptions()
-        .get(usize::from(sample.description))
-        .map_or(Framing::LengthPrefixed(4), |d| d.framing)
 }
 
 fn decode_failed(e: &CodecError) -> FrameError {

@@ -18,7 +18,7 @@ use crate::h265::parameter_sets::ParameterSets;
 use crate::h265::poc::PocState;
 use crate::h265::slice::{IndependentPart, ListRequest, SliceHeader, SliceType};
 use crate::h265::{HeaderError, Sps};
-use crate::index::Framing;
+use crate::index::{Framing, Sample, VideoIndex};
 use crate::order::DecodeIndex;
 
 /// The graph of consecutive samples, beginning where decoding is to begin.
@@ -147,6 +147,35 @@ impl ReferenceGraph {
             initial_sets,
             units: Vec::new(),
             state,
+        }
+    }
+
+    /// The graph of consecutive samples of an index, given with their bytes in decode order.
+    /// Parameter sets of the sample descriptions are put in where they change.
+    pub fn of_samples<'a>(
+        index: &VideoIndex,
+        samples: impl IntoIterator<Item = (Sample, &'a [u8])>,
+    ) -> Self {
+        let mut graph: Option<(Self, u16)> = None;
+        for (sample, data) in samples {
+            let (graph, description) = graph.get_or_insert_with(|| {
+                let sets = ParameterSets::from_nals(&index.parameter_sets_before(sample.index));
+                let at_stream_start = sample.index.0 == 0;
+                (
+                    Self::new(sample.index, sets, at_stream_start),
+                    sample.description,
+                )
+            });
+            let changed = std::mem::replace(description, sample.description) != sample.description;
+            let sets: &[Bytes] = match index.descriptions().get(usize::from(sample.description)) {
+                Some(d) if changed => &d.parameter_sets,
+                _ => &[],
+            };
+            graph.push(data, index.framing(&sample), sets);
+        }
+        match graph {
+            Some((graph, _)) => graph,
+            None => Self::new(DecodeIndex(0), ParameterSets::default(), true),
         }
     }
 

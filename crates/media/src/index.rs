@@ -157,6 +157,12 @@ impl VideoIndex {
         &self.descriptions
     }
 
+    /// How a sample's NAL units are framed.
+    pub fn framing(&self, sample: &Sample) -> Framing {
+        let own = self.descriptions.get(usize::from(sample.description));
+        own.map_or(Framing::LengthPrefixed(4), |d| d.framing)
+    }
+
     /// How pictures are to be turned for display.
     pub fn orientation(&self) -> Orientation {
         self.orientation
