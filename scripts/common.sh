@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it, which run from anywhere.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"

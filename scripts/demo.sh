@@ -24,7 +24,7 @@ if [ -z "$video" ]; then
     ffmpeg -nostdin -v error -y \
         -f lavfi -i "mandelbrot=size=1280x720:rate=25:maxiter=500:end_scale=0.02:end_pts=250" \
         -f lavfi -i "testsrc2=size=320x180:rate=25" \
-        -filter_complex "[1]crop=104:36:0:0,scale=312:108:flags=neighbor[counter];[0][counter]overlay=32:32,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p" \
+        -filter_complex "[1]crop=98:30:3:3,scale=294:90:flags=neighbor[counter];[0][counter]overlay=32:32,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p" \
         -t 10 -c:v ffv1 \
         -color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv "$source"
     "$programs/repo-cli" convert --input "$source" --output "$video" --extract-offsets

@@ -33,7 +33,9 @@ check() {
     fi
     local encoders
     encoders=$(ffmpeg -hide_banner -loglevel quiet -encoders 2>/dev/null || true)
-    [[ $encoders == *libx265* ]] && has ffprobe || lacks "ffmpeg and ffprobe with libx265" ffmpeg
+    if [[ $encoders != *libx265* ]] || ! has ffprobe; then
+        lacks "ffmpeg and ffprobe with libx265" ffmpeg
+    fi
     # bindgen reads the FFmpeg headers with libclang and clang's own headers.
     if [ -z "${LIBCLANG_PATH:-}" ]; then
         any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* \

@@ -118,8 +118,9 @@ def clips(height):
         traffic(60),
         texture_pan(60),
         ("screen", MADE, 30, [],
-         f"cellauto=s={width // 2}x{height // 2}:rule=110:rate=30:scroll=1:seed=11,"
-         f"scale={size}:flags=neighbor,format=yuv420p"),
+         f"cellauto=s={width // 2}x1440:rule=110:rate=30:scroll=0:full=1:seed=11,"
+         f"trim=end_frame=1,scale={width}:2880:flags=neighbor,loop=loop=-1:size=1,"
+         f"crop={size}:x=0:y='4*(30*floor(n/60)+min(mod(n,60),30))',format=yuv420p"),
         ("spin", MADE, 30, [],
          TEXTURE.format(r=30) + f",scale={size},loop=loop=-1:size=1,rotate=a=n*0.03:c=gray,"
          "format=yuv420p"),
@@ -211,7 +212,7 @@ def encode(options, source, rate, structure, crf):
             raise RuntimeError(f"x265 told no PSNR:\n{log[-2000:]}")
         cost = run([options.closures, "--csv", out]).stdout.splitlines()[1].split(",")[1:]
         return {
-            "params": ":".join(params[:-4]),
+            "params": ":".join(params[:-5]),
             "bytes": out.stat().st_size, "psnr": found[1], "ssim": found[2],
             "seconds": f"{seconds:.2f}", "samples": cost[0], "gops": cost[1], "unknown": cost[2],
             "active_mean": cost[3], "active_max": cost[5], "rps_mean": cost[6],
