@@ -318,13 +318,14 @@ pub(crate) fn apply(m: &Matrix3, v: [f64; 3]) -> [f64; 3] {
 }
 
 pub(crate) fn multiply(a: &Matrix3, b: &Matrix3) -> Matrix3 {
-    let mut out = [[0.0; 3]; 3];
-    for (row, out) in a.iter().zip(&mut out) {
-        for (c, out) in out.iter_mut().enumerate() {
-            *out = row[0] * b[0][c] + row[1] * b[1][c] + row[2] * b[2][c];
-        }
-    }
-    out
+    let [[b00, b01, b02], [b10, b11, b12], [b20, b21, b22]] = *b;
+    a.map(|[x, y, z]| {
+        [
+            x * b00 + y * b10 + z * b20,
+            x * b01 + y * b11 + z * b21,
+            x * b02 + y * b12 + z * b22,
+        ]
+    })
 }
 
 /// The inverse; the matrices here are those of primaries that span a triangle.

@@ -1,7 +1,7 @@
 //! What is not affine: HDR (PQ, HLG) tone-mapped to SDR, ICtCp, constant luminance.
 //!
 //! [`Display`] computes the map for one colour, exactly and slowly. [`Table`] holds it on a grid
-//! of 33×33×33 points of Y, Cb, Cr, and a picture is interpolated between them. Tables are kept
+//! of 33×65×65 points of Y, Cb, Cr, and a picture is interpolated between them. Tables are kept
 //! for all threads of the process.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +50,11 @@ impl Display {
 
     /// From samples, multiplied by 2^(8 − bit depth), to the JPEG's samples, not rounded.
     fn map(&self, samples: [f64; 3]) -> [f64; 3] {
-        let [y, cb, cr] = [0, 1, 2].map(|i: usize| (samples[i] - self.offset[i]) / self.scale[i]);
-        let rgb = self.to_sdr([y, cb, cr]).map(|v| v.clamp(0.0, 1.0));
+        let mut planes = samples;
+        for ((v, offset), scale) in planes.iter_mut().zip(self.offset).zip(self.scale) {
+            *v = (*v - offset) / scale;
+        }
+        let rgb = self.to_sdr(planes).map(|v| v.clamp(0.0, 1.0));
         let [y, cb, cr] = apply(&self.to_jpeg, rgb);
         [255.0 * y, 128.0 + 255.0 * cb, 128.0 + 255.0 * cr]
     }
@@ -206,10 +209,14 @@ fn ictcp(i: f64, ct: f64, cp: f64, transfer: Transfer) -> [f64; 3] {
     )
 }
 
-/// Cells of the grid along each axis.
+/// Cells of the grid along Y.
 const CELLS: usize = 32;
-/// Points along an axis.
+/// Points along Y.
 const POINTS: usize = CELLS + 1;
+/// Cells along Cb and Cr. The map bends most there; few of them are met in one picture.
+const CHROMA_CELLS: usize = 64;
+/// Points along Cb and Cr.
+const CHROMA_POINTS: usize = CHROMA_CELLS + 1;
 
 /// The map on a grid. All values are those of the JPEG times 64.
 pub(crate) struct Table {
@@ -227,14 +234,13 @@ impl Table {
         let display = Display::new(resolved, bit_depth);
         let unit = f64::from(1u32 << FRACTION);
         let fixed = |v: f64| (v * unit).round().clamp(0.0, 255.0 * unit) as u64;
-        let step = 256.0 / CELLS as f64;
+        let (step, chroma_step) = (256.0 / CELLS as f64, 256.0 / CHROMA_CELLS as f64);
         let (mut luma, mut chroma) = (Vec::new(), Vec::new());
-        for (cb, cr) in (0..POINTS).flat_map(|cb| (0..POINTS).map(move |cr| (cb, cr))) {
-            let points: [[u64; 3]; POINTS] = std::array::from_fn(|y| {
-                display
-                    .map([y as f64 * step, cb as f64 * step, cr as f64 * step])
-                    .map(fixed)
-            });
+        let places = (0..CHROMA_POINTS).flat_map(|b| (0..CHROMA_POINTS).map(move |r| (b, r)));
+        for (cb, cr) in places {
+            let (cb, cr) = (cb as f64 * chroma_step, cr as f64 * chroma_step);
+            let points: [[u64; 3]; POINTS] =
+                std::array::from_fn(|y| display.map([y as f64 * step, cb, cr]).map(fixed));
             let mut next = points.iter().skip(1);
             let mut curve = [0; CELLS];
             for (out, point) in curve.iter_mut().zip(&points) {
@@ -253,8 +259,8 @@ impl Table {
 
 /// The table for these colours, made on first use.
 pub(crate) fn table(resolved: &Resolved, bit_depth: u8) -> Arc<Table> {
-    /// More kinds of HDR than one server meets; a table takes 0.6 MB.
-    const KEPT: usize = 16;
+    /// More kinds of HDR than one server meets; a table takes 2.2 MB.
+    const KEPT: usize = 8;
     static TABLES: Mutex<Vec<(Resolved, u8, Arc<Table>)>> = Mutex::new(Vec::new());
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     let known = tables
@@ -271,12 +277,14 @@ pub(crate) fn table(resolved: &Resolved, bit_depth: u8) -> Arc<Table> {
     table
 }
 
-/// A place on the grid along one axis: cell and way through it, in 2048ths.
+/// Cell and way through it, in 32nds, along Cb or Cr.
 #[inline(always)]
-fn place<T: Sample>(sample: T, bit_depth: u32) -> (usize, u32) {
-    split(sample.value() << (16 - bit_depth))
+fn chroma_place<T: Sample>(sample: T, bit_depth: u32) -> (usize, u64) {
+    let v = (sample.value() << (16 - bit_depth)) & 0xffff;
+    ((v >> 10) as usize, u64::from((v >> 5) & 31))
 }
 
+/// Cell and way through it, in 2048ths, along Y, for a sample of 16 bits.
 #[inline(always)]
 fn split(sixteen_bits: u32) -> (usize, u32) {
     let v = sixteen_bits & 0xffff;
@@ -293,23 +301,23 @@ struct Corner<'a> {
 impl Table {
     #[inline(always)]
     fn corner<T: Sample>(&self, cb: T, cr: T) -> Option<Corner<'_>> {
-        let ((b, fb), (r, fr)) = (place(cb, self.bit_depth), place(cr, self.bit_depth));
-        let (fb, fr) = (u64::from(fb >> 6), u64::from(fr >> 6));
-        let at = b * POINTS + r;
-        let luma = self.luma.get(at..at + POINTS + 2)?;
-        let chroma = self.chroma.get(at..at + POINTS + 2)?;
+        let (b, fb) = chroma_place(cb, self.bit_depth);
+        let (r, fr) = chroma_place(cr, self.bit_depth);
+        let at = b * CHROMA_POINTS + r;
+        let luma = self.luma.get(at..at + CHROMA_POINTS + 2)?;
+        let chroma = self.chroma.get(at..at + CHROMA_POINTS + 2)?;
         Some(Corner {
             luma: [
                 luma.first()?,
                 luma.get(1)?,
-                luma.get(POINTS)?,
-                luma.get(POINTS + 1)?,
+                luma.get(CHROMA_POINTS)?,
+                luma.get(CHROMA_POINTS + 1)?,
             ],
             chroma: [
                 chroma.first()?,
                 chroma.get(1)?,
-                chroma.get(POINTS)?,
-                chroma.get(POINTS + 1)?,
+                chroma.get(CHROMA_POINTS)?,
+                chroma.get(CHROMA_POINTS + 1)?,
             ],
             weight: [
                 (32 - fb) * (32 - fr),
@@ -344,7 +352,10 @@ impl Corner<'_> {
             // Both halves at once: each stays below 2^24.
             sum += curve.get(cell).copied().unwrap_or(0) * weight;
         }
-        Ends { low: sum as u32, high: (sum >> 32) as u32 }
+        Ends {
+            low: sum as u32,
+            high: (sum >> 32) as u32,
+        }
     }
 
     #[inline(always)]
@@ -355,8 +366,14 @@ impl Corner<'_> {
             high += curve.get(cell + 1).copied().unwrap_or(0) * weight;
         }
         (
-            Ends { low: low as u32, high: high as u32 },
-            Ends { low: (low >> 32) as u32, high: (high >> 32) as u32 },
+            Ends {
+                low: low as u32,
+                high: high as u32,
+            },
+            Ends {
+                low: (low >> 32) as u32,
+                high: (high >> 32) as u32,
+            },
         )
     }
 }
@@ -384,7 +401,10 @@ pub(crate) fn convert<T: Sample>(
     let widen = 16 - table.bit_depth;
     let Some((cb_rows, cr_rows)) = p.chroma else {
         // Grey: the line of the grid where both differences are zero.
-        let Some(curve) = table.luma.get(CELLS / 2 * POINTS + CELLS / 2) else {
+        let Some(curve) = table
+            .luma
+            .get(CHROMA_CELLS / 2 * CHROMA_POINTS + CHROMA_CELLS / 2)
+        else {
             return;
         };
         let corner = Corner {
@@ -492,7 +512,9 @@ fn convert_row<T: Sample, const N: usize>(
         // Most often all samples lie in one cell.
         let (mut cell, mut ends) = (usize::MAX, Ends { low: 0, high: 0 });
         for (row, (out, samples)) in [(first, upper), (second, lower)].into_iter().enumerate() {
-            let Some(dither) = dithers.get(row) else { continue };
+            let Some(dither) = dithers.get(row) else {
+                continue;
+            };
             for (k, (to, s)) in out.iter_mut().zip(samples).enumerate() {
                 let v = s.value() << widen;
                 sum += v;
@@ -505,11 +527,232 @@ fn convert_row<T: Sample, const N: usize>(
                 *to = quantise(ends.at(way), d);
             }
         }
-        let mean = if count == 4 { sum >> 2 } else { sum / count.max(1) };
+        let mean = if count == 4 {
+            sum >> 2
+        } else {
+            sum / count.max(1)
+        };
         let (cell, way) = split(mean);
         let (b, r) = corner.chroma(cell);
         let (b, r) = (b.at(way), r.at(way));
         *cb_out = quantise(b, cb_dither.get(i & 7).copied().unwrap_or(0));
         *cr_out = quantise(r, cr_dither.get(i & 7).copied().unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::ColourDescription;
+
+    use super::*;
+    use crate::Chroma;
+    use crate::colour::resolve;
+
+    const PQ: u8 = 16;
+    const HLG: u8 = 18;
+
+    fn hdr(transfer: u8, matrix: u8) -> Resolved {
+        let colour = ColourDescription {
+            primaries: 9,
+            transfer,
+            matrix,
+            full_range: Some(false),
+        };
+        resolve(colour, Chroma::C420, 1080, false)
+    }
+
+    fn near(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() < tolerance, "{a} for {b}");
+    }
+
+    #[test]
+    fn transfer_functions_by_the_values_of_the_standards() {
+        // ST 2084: 0.508 is 100 cd/m², 0.581 is 203, 0.752 is 1000 (BT.2408, table 1).
+        near(to_linear_pq(0.5081), 0.01, 2e-5);
+        near(to_linear_pq(0.5807), 0.0203, 2e-5);
+        near(to_linear_pq(0.7518), 0.1, 1e-4);
+        near(to_linear_pq(1.0), 1.0, 1e-9);
+        // BT.2100 HLG: half signal is a twelfth of scene light; 0.75 gives 203 of 1000 cd/m².
+        near(to_linear(0.5, Transfer::Hlg), 1.0 / 12.0, 1e-9);
+        near(
+            1000.0 * to_linear(0.75, Transfer::Hlg).powf(1.2),
+            203.0,
+            1.0,
+        );
+        near(to_linear(1.0, Transfer::Hlg), 1.0, 1e-6);
+        for transfer in [Transfer::Pq, Transfer::Hlg, Transfer::Sdr] {
+            for i in 0..=100 {
+                let v = f64::from(i) / 100.0;
+                near(from_linear(to_linear(v, transfer), transfer), v, 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn the_curve_rises_from_black_to_white() {
+        near(compress(0.0), 0.0, 1e-12);
+        near(compress(1000.0), 1.0, 1e-9);
+        near(compress(4000.0), 1.0, 1e-9);
+        let curve: Vec<f64> = (0..=1000).map(|v| compress(f64::from(v))).collect();
+        // The pieces of BT.2446 meet to within their four digits.
+        assert!(curve.windows(2).all(|w| w[1] > w[0]));
+        // Graphics white comes out between two thirds and three quarters of the signal.
+        near(compress(203.0).powf(1.0 / 2.4), 0.69, 0.01);
+    }
+
+    #[test]
+    fn greys_stay_grey_and_in_order() {
+        for (transfer, matrix) in [(PQ, 9), (HLG, 9), (PQ, 14), (HLG, 14), (PQ, 10), (HLG, 10)] {
+            let display = Display::new(&hdr(transfer, matrix), 10);
+            let mut last = -1.0;
+            for code in 64..=940 {
+                let [y, cb, cr] = display.map([f64::from(code) / 4.0, 128.0, 128.0]);
+                near(cb, 128.0, 0.05);
+                near(cr, 128.0, 0.05);
+                assert!(
+                    y > last - 1e-6,
+                    "{transfer} {matrix}: {code} is darker than the one before"
+                );
+                last = y;
+            }
+            near(last, 255.0, 0.1);
+        }
+    }
+
+    /// H.273's own direction, from R, G, B to Y, Cb, Cr.
+    #[test]
+    fn constant_luminance_is_the_inverse_of_its_definition() {
+        let (kr, kb) = (0.2627, 0.0593);
+        for t in [Transfer::Sdr, Transfer::Pq, Transfer::Hlg] {
+            for rgb in [
+                [1.0, 0.0, 0.0],
+                [0.0, 1.0, 0.0],
+                [0.0, 0.0, 1.0],
+                [0.2, 0.5, 0.9],
+                [1.0; 3],
+            ] {
+                let coded = rgb.map(|v| from_linear(v, t));
+                let y = from_linear(kr * rgb[0] + (1.0 - kr - kb) * rgb[1] + kb * rgb[2], t);
+                let difference = |coded: f64, k: f64| {
+                    let d = coded - y;
+                    let (n, p) = (from_linear(1.0 - k, t), 1.0 - from_linear(k, t));
+                    if d < 0.0 {
+                        d / (2.0 * n)
+                    } else {
+                        d / (2.0 * p)
+                    }
+                };
+                let (cb, cr) = (difference(coded[2], kb), difference(coded[0], kr));
+                let back = constant_luminance(y, cb, cr, kr, kb, t);
+                for (a, b) in back.into_iter().zip(coded) {
+                    near(a, b, 1e-3);
+                }
+            }
+        }
+        // The numbers that BT.2020 prints for its own curve: 1.9404, 1.5816, 1.7184, 0.9936.
+        let t = Transfer::Sdr;
+        near(2.0 * from_linear(1.0 - kb, t), 1.9404, 5e-4);
+        near(2.0 - 2.0 * from_linear(kb, t), 1.5816, 5e-4);
+        near(2.0 * from_linear(1.0 - kr, t), 1.7184, 5e-4);
+        near(2.0 - 2.0 * from_linear(kr, t), 0.9936, 5e-4);
+    }
+
+    /// BT.2100's own direction, from R, G, B to I, Ct, Cp.
+    #[test]
+    fn ictcp_is_the_inverse_of_its_definition() {
+        for t in [Transfer::Pq, Transfer::Hlg] {
+            for [r, g, b] in [[0.1, 0.02, 0.3], [0.05; 3], [0.9, 0.4, 0.0]] {
+                let l = (1688.0 * r + 2146.0 * g + 262.0 * b) / 4096.0;
+                let m = (683.0 * r + 2951.0 * g + 462.0 * b) / 4096.0;
+                let s = (99.0 * r + 309.0 * g + 3688.0 * b) / 4096.0;
+                let [l, m, s] = [l, m, s].map(|v: f64| from_linear(v, t));
+                let (ct, cp) = if t == Transfer::Pq {
+                    (
+                        6610.0 * l - 13613.0 * m + 7003.0 * s,
+                        17933.0 * l - 17390.0 * m - 543.0 * s,
+                    )
+                } else {
+                    (
+                        3625.0 * l - 7465.0 * m + 3840.0 * s,
+                        9500.0 * l - 9212.0 * m - 288.0 * s,
+                    )
+                };
+                let back = ictcp(0.5 * l + 0.5 * m, ct / 4096.0, cp / 4096.0, t);
+                for (a, b) in back.into_iter().zip([r, g, b]) {
+                    near(a, b, 1e-6);
+                }
+            }
+        }
+    }
+
+    /// The grid against the exact map, over colours that R', G', B' of the stream can hold.
+    #[test]
+    fn the_grid_is_fine_enough() {
+        for transfer in [PQ, HLG] {
+            let resolved = hdr(transfer, 9);
+            let display = Display::new(&resolved, 10);
+            let table = Table::new(&resolved, 10);
+            // All colours of the stream, and those well inside BT.709, as nearly all are: where a
+            // colour leaves BT.709, the map has an edge.
+            let (mut all, mut inside) = (Errors::default(), Errors::default());
+            for y in (64..=940u16).step_by(11) {
+                for cb in (100..=924u16).step_by(13) {
+                    for cr in (100..=924u16).step_by(17) {
+                        let samples = [y, cb, cr].map(|v| f64::from(v) / 4.0);
+                        let planes: [f64; 3] = std::array::from_fn(|i| {
+                            (samples[i] - display.offset[i]) / display.scale[i]
+                        });
+                        let rgb = apply(&resolved.to_rgb().unwrap(), planes);
+                        if rgb.iter().any(|v| !(0.0..=1.0).contains(v)) {
+                            continue;
+                        }
+                        let light = rgb.map(|v| to_linear(v, resolved.transfer));
+                        let light = apply(&display.to_bt709, light);
+                        let most = light.iter().fold(0.0f64, |a, &b| a.max(b));
+                        let corner = table.corner(cb, cr).unwrap();
+                        let (cell, way) = split(u32::from(y) << 6);
+                        let (b, r) = corner.chroma(cell);
+                        let mine = [corner.luma(cell), b, r].map(|e| f64::from(e.at(way)) / 64.0);
+                        let exact = display.map(samples);
+                        all.add(mine, exact);
+                        if light.iter().all(|&v| v > most / 10.0) {
+                            inside.add(mine, exact);
+                        }
+                    }
+                }
+            }
+            println!("{transfer}: all {all:.3?}, inside {inside:.3?}");
+            assert!(all.mean() < 0.8 && inside.mean() < 0.4);
+            assert!(all.most < 30.0 && inside.most < 8.0);
+            assert!(inside.count > 1000);
+        }
+    }
+
+    #[derive(Default, Debug)]
+    struct Errors {
+        count: u32,
+        sum: f64,
+        most: f64,
+    }
+
+    impl Errors {
+        fn add(&mut self, mine: [f64; 3], exact: [f64; 3]) {
+            for (mine, exact) in mine.into_iter().zip(exact) {
+                self.count += 1;
+                self.sum += (mine - exact).abs();
+                self.most = self.most.max((mine - exact).abs());
+            }
+        }
+
+        fn mean(&self) -> f64 {
+            self.sum / f64::from(self.count)
+        }
+    }
+
+    #[test]
+    fn a_table_is_made_once() {
+        let (a, b) = (table(&hdr(PQ, 9), 10), table(&hdr(PQ, 9), 10));
+        assert!(Arc::ptr_eq(&a, &b));
+        assert!(!Arc::ptr_eq(&a, &table(&hdr(PQ, 9), 12)));
     }
 }

@@ -170,7 +170,7 @@ fn ready_planes(
     let affine = resolved.affine(picture.bit_depth())?;
     // libjpeg-turbo reads luma up to whole chroma samples.
     let (sx, sy) = chroma.shifts();
-    let whole = picture.width() % (1 << sx) == 0 && picture.height() % (1 << sy) == 0;
+    let whole = picture.width().is_multiple_of(1 << sx) && picture.height().is_multiple_of(1 << sy);
     if !whole || !affine.is_identity() {
         return None;
     }

@@ -1,5 +1,10 @@
 //! Converted planes against ffmpeg's accurate conversion (`zscale`, in floating point).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 mod support;
 
@@ -17,7 +22,11 @@ const SOURCE: &str = "testsrc2=size=320x240:rate=1:duration=1";
 /// H.273 code points of matrices, by the names of `zscale`; `None` where ffmpeg 5.1's does not
 /// pass the matrix on to the library, and `scale` is asked instead.
 const MATRICES: [(u8, Option<&str>); 6] = [
-    (1, Some("709")), (4, Some("fcc")), (5, Some("470bg")), (6, Some("170m")), (7, None),
+    (1, Some("709")),
+    (4, Some("fcc")),
+    (5, Some("470bg")),
+    (6, Some("170m")),
+    (7, None),
     (9, Some("2020_ncl")),
 ];
 
@@ -44,11 +53,17 @@ fn lossless(pix_fmt: &str, matrix: u8, full_range: bool) -> PathBuf {
 fn first_picture(path: &Path) -> Picture {
     let stream = std::fs::read(path).unwrap();
     let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    decode_all(&mut decoder, &access_units(&stream)).unwrap().remove(0)
+    decode_all(&mut decoder, &access_units(&stream))
+        .unwrap()
+        .remove(0)
 }
 
 fn colour(matrix: u8, full_range: bool) -> ColourDescription {
-    ColourDescription { matrix, full_range: Some(full_range), ..ColourDescription::default() }
+    ColourDescription {
+        matrix,
+        full_range: Some(full_range),
+        ..ColourDescription::default()
+    }
 }
 
 fn convert(picture: &Picture, colour: ColourDescription) -> PlanesBuf {
@@ -93,7 +108,15 @@ fn rgb(planes: &PlanesBuf) -> Vec<[f64; 3]> {
 fn through(path: &Path, filter: &str) -> Vec<[f64; 3]> {
     let filter = format!("{filter},format=gbrp16le");
     let raw = ffmpeg(&[
-        "-i", path.to_str().unwrap(), "-frames:v", "1", "-vf", &filter, "-f", "rawvideo", "-",
+        "-i",
+        path.to_str().unwrap(),
+        "-frames:v",
+        "1",
+        "-vf",
+        &filter,
+        "-f",
+        "rawvideo",
+        "-",
     ]);
     planar16(&raw)
 }
@@ -106,7 +129,9 @@ fn planar16(raw: &[u8]) -> Vec<[f64; 3]> {
         let at = (plane * count + i) * 2;
         f64::from(u16::from_le_bytes([raw[at], raw[at + 1]])) / 257.0
     };
-    (0..count).map(|i| [value(2, i), value(0, i), value(1, i)]).collect()
+    (0..count)
+        .map(|i| [value(2, i), value(0, i), value(1, i)])
+        .collect()
 }
 
 /// Mean and greatest error of each channel.
@@ -127,12 +152,22 @@ fn errors(mine: &[[f64; 3]], theirs: &[[f64; 3]]) -> ([f64; 3], [f64; 3]) {
 fn assert_close(what: &str, mine: &[[f64; 3]], theirs: &[[f64; 3]], mean_limit: f64) {
     let (mean, most) = errors(mine, theirs);
     println!("{what}: mean {mean:.3?} most {most:.2?}");
-    assert!(mean.iter().all(|&e| e < mean_limit), "{what}: mean error {mean:.3?}");
+    assert!(
+        mean.iter().all(|&e| e < mean_limit),
+        "{what}: mean error {mean:.3?}"
+    );
 }
 
 #[test]
 fn every_matrix_range_depth_and_subsampling() {
-    for pix_fmt in ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"] {
+    for pix_fmt in [
+        "yuv420p",
+        "yuv422p",
+        "yuv444p",
+        "yuv420p10le",
+        "yuv422p10le",
+        "yuv444p10le",
+    ] {
         for (matrix, name) in MATRICES {
             for (full_range, range) in [(false, "limited"), (true, "full")] {
                 let path = lossless(pix_fmt, matrix, full_range);
@@ -218,7 +253,11 @@ fn samples_are_the_exact_ones_rounded_or_dithered() {
 
 #[test]
 fn grey_pictures_become_grey_images() {
-    for (pix_fmt, depth, limit) in [("gray", 8, 0.51), ("gray10le", 10, 1.01), ("gray12le", 12, 1.01)] {
+    for (pix_fmt, depth, limit) in [
+        ("gray", 8, 0.51),
+        ("gray10le", 10, 1.01),
+        ("gray12le", 12, 1.01),
+    ] {
         let picture = first_picture(&lossless(pix_fmt, 0, true));
         let raw = support::raw(&picture);
         for full_range in [false, true] {
@@ -231,10 +270,17 @@ fn grey_pictures_become_grey_images() {
                 };
                 let most = f64::from((1u32 << depth) - 1);
                 let step = f64::from(1u32 << (depth - 8));
-                let v = if full_range { sample / most } else { (sample / step - 16.0) / 219.0 };
+                let v = if full_range {
+                    sample / most
+                } else {
+                    (sample / step - 16.0) / 219.0
+                };
                 let exact = (255.0 * v).clamp(0.0, 255.0);
                 let mine = f64::from(planes.row(0, i / WIDTH)[i % WIDTH]);
-                assert!((mine - exact).abs() < limit, "{pix_fmt} {full_range}: {mine} for {exact}");
+                assert!(
+                    (mine - exact).abs() < limit,
+                    "{pix_fmt} {full_range}: {mine} for {exact}"
+                );
             }
         }
     }
@@ -265,7 +311,11 @@ fn ycgco_by_the_equations_of_the_standard() {
                 let sample = |plane: usize| f64::from(raw[plane * WIDTH * HEIGHT + i]);
                 let (y, cg, co) = (sample(0), sample(1) - 128.0, sample(2) - 128.0);
                 let t = y - cg;
-                let (black, scale) = if full_range { (0.0, 255.0) } else { (16.0, 219.0) };
+                let (black, scale) = if full_range {
+                    (0.0, 255.0)
+                } else {
+                    (16.0, 219.0)
+                };
                 [t + co, y + cg, t - co].map(|v| ((v - black) / scale * 255.0).clamp(0.0, 255.0))
             })
             .collect();
@@ -287,8 +337,14 @@ fn what_is_not_said_is_decided_by_the_number_of_lines() {
         let (expected, other) = if lines < 720 { (6, 1) } else { (1, 6) };
         // Unspecified, reserved, GBR without 4:4:4, ICtCp without HDR.
         for matrix in [2, 3, 0, 14, 99, 255] {
-            let said = ColourDescription { matrix, ..ColourDescription::default() };
-            assert!(same(&picture, said, colour(expected, false)), "{size} matrix {matrix}");
+            let said = ColourDescription {
+                matrix,
+                ..ColourDescription::default()
+            };
+            assert!(
+                same(&picture, said, colour(expected, false)),
+                "{size} matrix {matrix}"
+            );
             assert!(!same(&picture, said, colour(other, false)));
             assert!(!same(&picture, said, colour(expected, true)));
         }
@@ -302,7 +358,12 @@ fn ten_bit_ramps_show_no_bands() {
     let (first, span) = (400.0, 64.0);
     let source = "nullsrc=size=1024x64:rate=1:duration=1,format=yuv420p10le,\
                   geq=lum='400+floor(X/16)':cb=512:cr=512";
-    let path = clip("ramp", &["-f", "lavfi", "-i", source], "yuv420p10le", "lossless=1");
+    let path = clip(
+        "ramp",
+        &["-f", "lavfi", "-i", source],
+        "yuv420p10le",
+        "lossless=1",
+    );
     let picture = first_picture(&path);
     for matrix in [1, 6] {
         let planes = convert(&picture, colour(matrix, false));
@@ -310,13 +371,19 @@ fn ten_bit_ramps_show_no_bands() {
         for block in 0..128 {
             let mut sum = 0.0;
             for y in 24..32 {
-                sum += planes.row(0, y)[block * 8..block * 8 + 8].iter().map(|&v| f64::from(v)).sum::<f64>();
+                sum += planes.row(0, y)[block * 8..block * 8 + 8]
+                    .iter()
+                    .map(|&v| f64::from(v))
+                    .sum::<f64>();
             }
             let mean = sum / 64.0;
             let code = first + (block * 8 / 16) as f64;
             assert!(code < first + span);
             let exact = (code - 64.0) / 876.0 * 255.0;
-            assert!((mean - exact).abs() < 0.06, "block {block}: {mean} for {exact}");
+            assert!(
+                (mean - exact).abs() < 0.06,
+                "block {block}: {mean} for {exact}"
+            );
             assert!(mean >= last, "block {block} is darker than the one before");
             last = mean;
         }
@@ -332,14 +399,23 @@ fn ten_bit_ramps_show_no_bands() {
 fn the_encoded_image_has_the_colours() {
     let mut encoder = JpegEncoder::new().unwrap();
     for (pix_fmt, matrix, name, full_range) in [
-        ("yuv444p", 1, "709", false), ("yuv444p10le", 9, "2020_ncl", false),
-        ("yuv444p", 6, "170m", true), ("yuv420p", 1, "709", false), ("yuv420p", 6, "170m", true),
+        ("yuv444p", 1, "709", false),
+        ("yuv444p10le", 9, "2020_ncl", false),
+        ("yuv444p", 6, "170m", true),
+        ("yuv420p", 1, "709", false),
+        ("yuv420p", 6, "170m", true),
     ] {
         let path = lossless(pix_fmt, matrix, full_range);
         let picture = first_picture(&path);
         let range = if full_range { "full" } else { "limited" };
-        let jpeg =
-            encoder.encode(&picture, colour(matrix, full_range), Orientation::IDENTITY, 100).unwrap();
+        let jpeg = encoder
+            .encode(
+                &picture,
+                colour(matrix, full_range),
+                Orientation::IDENTITY,
+                100,
+            )
+            .unwrap();
         let image = path.with_extension(format!("{matrix}.jpg"));
         std::fs::write(&image, jpeg).unwrap();
         let decoded = "zscale=min=170m:rin=full:cin=center:m=gbr:r=full:f=bilinear";
@@ -349,6 +425,11 @@ fn the_encoded_image_has_the_colours() {
             &format!("zscale=min={name}:rin={range}:cin=center:m=gbr:r=full:f=bilinear"),
         );
         std::fs::remove_file(&image).unwrap();
-        assert_close(&format!("JPEG of {pix_fmt} {name} {range}"), &mine, &theirs, 1.0);
+        assert_close(
+            &format!("JPEG of {pix_fmt} {name} {range}"),
+            &mine,
+            &theirs,
+            1.0,
+        );
     }
 }

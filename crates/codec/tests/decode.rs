@@ -1,5 +1,10 @@
 //! Decoded planes against those of the `ffmpeg` program.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 mod support;
 
@@ -76,7 +81,10 @@ fn structures_are_decoded_alike_with_any_threading() {
         ("no-wpp", "wpp=0:keyint=12"),
         ("slices", "slices=3:wpp=1:ctu=16:keyint=12"),
         ("pyramid", "bframes=8:b-pyramid=1:keyint=25"),
-        ("open-gop", "open-gop=1:keyint=8:min-keyint=8:bframes=4:scenecut=0"),
+        (
+            "open-gop",
+            "open-gop=1:keyint=8:min-keyint=8:bframes=4:scenecut=0",
+        ),
         ("low-delay", "bframes=0:keyint=12"),
     ] {
         check(&clip(name, &["-f", "lavfi", "-i", SOURCE], "yuv420p", x265));
@@ -87,10 +95,19 @@ fn structures_are_decoded_alike_with_any_threading() {
 /// alignment that a vector unit would like, and has odd sides where the format allows them.
 #[test]
 fn the_conformance_window_is_cut_out_exactly() {
-    for (pix_fmt, step_x, step_y) in
-        [("yuv420p", 2, 2), ("yuv420p10le", 2, 2), ("yuv422p", 2, 1), ("yuv444p", 1, 1), ("gray", 1, 1)]
-    {
-        let path = clip(pix_fmt, &["-f", "lavfi", "-i", SOURCE], pix_fmt, "keyint=12");
+    for (pix_fmt, step_x, step_y) in [
+        ("yuv420p", 2, 2),
+        ("yuv420p10le", 2, 2),
+        ("yuv422p", 2, 1),
+        ("yuv444p", 1, 1),
+        ("gray", 1, 1),
+    ] {
+        let path = clip(
+            pix_fmt,
+            &["-f", "lavfi", "-i", SOURCE],
+            pix_fmt,
+            "keyint=12",
+        );
         let (left, right) = (3 * step_x, 2 * step_x);
         let (top, bottom) = (5 * step_y, 4 * step_y);
         let cropped = support::with_window(&path, [left, right, top, bottom]);
@@ -113,12 +130,22 @@ fn the_conformance_window_is_cut_out_exactly() {
 #[test]
 fn a_size_between_coding_blocks() {
     let source = "testsrc2=size=178x102:rate=25:duration=0.4";
-    let pictures = check(&clip("between", &["-f", "lavfi", "-i", source], "yuv420p", "keyint=12"));
+    let pictures = check(&clip(
+        "between",
+        &["-f", "lavfi", "-i", source],
+        "yuv420p",
+        "keyint=12",
+    ));
     assert_eq!((pictures[0].width(), pictures[0].height()), (178, 102));
 }
 
 fn default_clip() -> (PathBuf, Vec<u8>) {
-    let path = clip("yuv420p", &["-f", "lavfi", "-i", SOURCE], "yuv420p", "keyint=12");
+    let path = clip(
+        "yuv420p",
+        &["-f", "lavfi", "-i", SOURCE],
+        "yuv420p",
+        "keyint=12",
+    );
     let stream = std::fs::read(&path).unwrap();
     (path, stream)
 }
@@ -127,11 +154,20 @@ fn default_clip() -> (PathBuf, Vec<u8>) {
 fn identities_follow_their_pictures_through_reordering() {
     let (path, stream) = default_clip();
     let units = access_units(&stream);
-    let oracle: Vec<u64> =
-        support::oracle(&path, 416 * 240 * 3 / 2).iter().map(|p| support::fnv(p)).collect();
+    let oracle: Vec<u64> = support::oracle(&path, 416 * 240 * 3 / 2)
+        .iter()
+        .map(|p| support::fnv(p))
+        .collect();
     // Presentation order of the access units, as ffprobe sees it.
     let probed = std::process::Command::new("ffprobe")
-        .args(["-v", "error", "-show_entries", "frame=pkt_pos", "-of", "csv=p=0"])
+        .args([
+            "-v",
+            "error",
+            "-show_entries",
+            "frame=pkt_pos",
+            "-of",
+            "csv=p=0",
+        ])
         .arg(&path)
         .output()
         .unwrap();
@@ -163,7 +199,9 @@ fn extreme_identities() {
     let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
     for id in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
         let mut out = Vec::new();
-        decoder.send(units[0], id, &mut |p| out.push(p.id())).unwrap();
+        decoder
+            .send(units[0], id, &mut |p| out.push(p.id()))
+            .unwrap();
         decoder.drain(&mut |p| out.push(p.id())).unwrap();
         assert_eq!(out, [id]);
     }
@@ -179,7 +217,9 @@ fn pictures_outlive_their_decoder() {
         let shared = pictures.clone();
         drop(pictures);
         let path = path.clone();
-        std::thread::spawn(move || assert_equals_oracle(&path, &shared)).join().unwrap();
+        std::thread::spawn(move || assert_equals_oracle(&path, &shared))
+            .join()
+            .unwrap();
     }
 }
 
@@ -199,7 +239,9 @@ fn garbage(unit: &[u8]) -> Vec<Vec<u8>> {
     // Bytes changed in one place or in many, by a fixed recipe.
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33) as usize
     };
     for round in 0..200 {
@@ -238,7 +280,10 @@ fn garbage_is_refused_or_survived_and_leaves_the_decoder_as_new() {
                 assert_equals_oracle(&path, &pictures);
             }
         }
-        println!("{threading:?}: {refused} of {} refused", garbage(units[0]).len());
+        println!(
+            "{threading:?}: {refused} of {} refused",
+            garbage(units[0]).len()
+        );
         assert!(refused > 20);
         let pictures = decode_all(&mut decoder, &units).unwrap();
         assert_equals_oracle(&path, &pictures);
@@ -275,7 +320,10 @@ fn what_was_complete_before_an_error_is_not_lost() {
     }
     let before = out.len();
     let error = decoder.send(&bad, 77, &mut |p| out.push(p)).unwrap_err();
-    assert!(matches!(error, CodecError::Decode { id: Some(77), .. }), "{error:?}");
+    assert!(
+        matches!(error, CodecError::Decode { id: Some(77), .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("77"));
     decoder.drain(&mut |p| out.push(p)).unwrap();
     assert_eq!(out.len(), 8);
@@ -317,6 +365,38 @@ fn pictures_beyond_the_limit_are_refused() {
         decoder.set_max_pixels(416 * 240 - 1).unwrap();
         assert!(decode_all(&mut decoder, &units).is_err(), "{threading:?}");
         decoder.set_max_pixels(8192 * 8192).unwrap();
+        assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
+    }
+}
+
+/// Slice data that end early are concealed by libavcodec, unless the stream carries hashes.
+#[test]
+fn a_picture_that_is_not_what_its_hash_says_is_refused() {
+    let path = clip(
+        "hashed",
+        &["-f", "lavfi", "-i", SOURCE],
+        "yuv420p",
+        "keyint=12:hash=1:wpp=0",
+    );
+    check(&path);
+    let stream = std::fs::read(&path).unwrap();
+    let units = access_units(&stream);
+    // The hash follows the slices: cut inside the slice, before its start code.
+    let hash = support::nal_starts(units[0]).last().unwrap().0;
+    let cut = [&units[0][..hash - 40], &units[0][hash..]].concat();
+    for threading in [
+        Threading::Single,
+        Threading::Slices(NonZero::new(3).unwrap()),
+    ] {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        let mut out = 0;
+        let error = decoder.send(&cut, 0, &mut |_| out += 1).unwrap_err();
+        assert!(
+            matches!(error, CodecError::Decode { id: Some(0), .. }),
+            "{error:?}"
+        );
+        decoder.drain(&mut |_| out += 1).unwrap();
+        assert_eq!(out, 0);
         assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
     }
 }

@@ -1,6 +1,11 @@
 //! Memory over many decoders and many passes. Alone in its program, which it measures.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 mod support;
 
@@ -10,13 +15,24 @@ use support::{access_units, clip, decode_all};
 /// Resident memory of this process, in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    statm
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        * 4096
 }
 
 #[test]
 fn memory_is_flat_over_many_decoders_and_many_passes() {
     let source = "testsrc2=size=128x72:rate=25:duration=0.2";
-    let path = clip("small", &["-f", "lavfi", "-i", source], "yuv420p", "keyint=12");
+    let path = clip(
+        "small",
+        &["-f", "lavfi", "-i", source],
+        "yuv420p",
+        "keyint=12",
+    );
     let stream = std::fs::read(&path).unwrap();
     let units = access_units(&stream);
     let mut kept = HevcDecoder::new(Threading::Single).unwrap();
@@ -30,8 +46,13 @@ fn memory_is_flat_over_many_decoders_and_many_passes() {
             &mut kept
         };
         let pictures = decode_all(decoder, &units).unwrap();
-        decoder.send(&[0, 0, 1, 0x26, 1, 0xff, 0xff], 5, &mut drop).unwrap_err();
-        let (colour, turn) = (media::ColourDescription::default(), media::Orientation::IDENTITY);
+        decoder
+            .send(&[0, 0, 1, 0x26, 1, 0xff, 0xff], 5, &mut drop)
+            .unwrap_err();
+        let (colour, turn) = (
+            media::ColourDescription::default(),
+            media::Orientation::IDENTITY,
+        );
         encoder.encode(&pictures[0], colour, turn, 80).unwrap();
     };
     for fresh in [true, false] {

@@ -1,5 +1,10 @@
 //! The eight orientations against ffmpeg's filters.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 mod support;
 
@@ -8,14 +13,25 @@ use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, ffmpeg};
 
 /// Full-range BT.601: the planes that ffmpeg decodes are those of the JPEG.
-const AS_IT_IS: ColourDescription =
-    ColourDescription { primaries: 6, transfer: 6, matrix: 6, full_range: Some(true) };
-const CONVERTED: ColourDescription =
-    ColourDescription { primaries: 1, transfer: 1, matrix: 1, full_range: Some(false) };
+const AS_IT_IS: ColourDescription = ColourDescription {
+    primaries: 6,
+    transfer: 6,
+    matrix: 6,
+    full_range: Some(true),
+};
+const CONVERTED: ColourDescription = ColourDescription {
+    primaries: 1,
+    transfer: 1,
+    matrix: 1,
+    full_range: Some(false),
+};
 
 fn orientations() -> impl Iterator<Item = Orientation> {
     [false, true].into_iter().flat_map(|mirrored| {
-        (0..4).map(move |quarter_turns| Orientation { mirrored, quarter_turns })
+        (0..4).map(move |quarter_turns| Orientation {
+            mirrored,
+            quarter_turns,
+        })
     })
 }
 
@@ -38,7 +54,9 @@ fn by_hand(rows: &[Vec<u8>], o: Orientation) -> Vec<Vec<u8>> {
     }
     for _ in 0..o.quarter_turns {
         let (w, h) = (rows[0].len(), rows.len());
-        rows = (0..w).map(|x| (0..h).map(|y| rows[h - 1 - y][x]).collect()).collect();
+        rows = (0..w)
+            .map(|x| (0..h).map(|y| rows[h - 1 - y][x]).collect())
+            .collect();
     }
     rows
 }
@@ -59,32 +77,58 @@ fn planes_are_turned_and_mirrored() {
         let path = support::with_window(&whole, window);
         let stream = std::fs::read(&path).unwrap();
         let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-        let picture = decode_all(&mut decoder, &access_units(&stream)).unwrap().remove(0);
+        let picture = decode_all(&mut decoder, &access_units(&stream))
+            .unwrap()
+            .remove(0);
         let mut planes = PlanesBuf::new();
         to_jpeg_planes(&picture, CONVERTED, Orientation::IDENTITY, &mut planes);
         let upright: Vec<Vec<Vec<u8>>> = (0..3)
-            .map(|p| (0..planes.plane_size(p).1).map(|y| planes.row(p, y).to_vec()).collect())
+            .map(|p| {
+                (0..planes.plane_size(p).1)
+                    .map(|y| planes.row(p, y).to_vec())
+                    .collect()
+            })
             .collect();
         for o in orientations() {
             to_jpeg_planes(&picture, AS_IT_IS, o, &mut planes);
             // ffmpeg's `transpose` does not take 4:2:2.
             if !(pix_fmt == "yuv422p" && o.swaps_axes()) {
                 let theirs = ffmpeg(&[
-                    "-flags", "unaligned", "-i", path.to_str().unwrap(), "-vf", &filter(o),
-                    "-pix_fmt", pix_fmt, "-f", "rawvideo", "-",
+                    "-flags",
+                    "unaligned",
+                    "-i",
+                    path.to_str().unwrap(),
+                    "-vf",
+                    &filter(o),
+                    "-pix_fmt",
+                    pix_fmt,
+                    "-f",
+                    "rawvideo",
+                    "-",
                 ]);
                 assert!(flat(&planes) == theirs, "{pix_fmt} {size} {o:?}");
             }
             if pix_fmt == "yuv422p" {
-                let expected = if o.swaps_axes() { Subsampling::S440 } else { Subsampling::S422 };
+                let expected = if o.swaps_axes() {
+                    Subsampling::S440
+                } else {
+                    Subsampling::S422
+                };
                 assert_eq!(planes.subsampling(), expected);
             }
             // And with a conversion in the same pass.
             to_jpeg_planes(&picture, CONVERTED, o, &mut planes);
-            for (p, upright) in upright.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            for (p, upright) in upright
+                .iter()
+                .enumerate()
+                .filter(|(_, rows)| !rows.is_empty())
+            {
                 let expected = by_hand(upright, o);
                 for (y, row) in expected.iter().enumerate() {
-                    assert!(planes.row(p, y) == row, "{pix_fmt} {size} {o:?} plane {p} row {y}");
+                    assert!(
+                        planes.row(p, y) == row,
+                        "{pix_fmt} {size} {o:?} plane {p} row {y}"
+                    );
                 }
             }
         }
@@ -95,15 +139,20 @@ fn planes_are_turned_and_mirrored() {
 #[test]
 fn images_are_turned_and_mirrored() {
     let mut encoder = JpegEncoder::new().unwrap();
-    for (pix_fmt, turned) in
-        [("yuv420p", "yuvj420p"), ("yuv422p", "yuvj440p"), ("yuv444p", "yuvj444p"), ("gray", "gray")]
-    {
+    for (pix_fmt, turned) in [
+        ("yuv420p", "yuvj420p"),
+        ("yuv422p", "yuvj440p"),
+        ("yuv444p", "yuvj444p"),
+        ("gray", "gray"),
+    ] {
         let source = "testsrc2=size=178x100:rate=1:duration=1";
         let name = format!("image-{pix_fmt}");
         let path = clip(&name, &["-f", "lavfi", "-i", source], pix_fmt, "crf=20");
         let stream = std::fs::read(&path).unwrap();
         let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-        let picture = decode_all(&mut decoder, &access_units(&stream)).unwrap().remove(0);
+        let picture = decode_all(&mut decoder, &access_units(&stream))
+            .unwrap()
+            .remove(0);
         for o in orientations() {
             let jpeg = encoder.encode(&picture, AS_IT_IS, o, 97).unwrap();
             // JFIF, no pixel aspect of its own: 1:1.
@@ -115,7 +164,12 @@ fn images_are_turned_and_mirrored() {
             let mine = ffmpeg(&["-i", from, "-f", "rawvideo", "-"]);
             if o.swaps_axes() {
                 let stream = std::process::Command::new("ffprobe")
-                    .args(["-v", "error", "-show_entries", "stream=width,height,pix_fmt"])
+                    .args([
+                        "-v",
+                        "error",
+                        "-show_entries",
+                        "stream=width,height,pix_fmt",
+                    ])
                     .args(["-of", "csv=p=0", from])
                     .output()
                     .unwrap();
@@ -127,11 +181,22 @@ fn images_are_turned_and_mirrored() {
                 continue;
             }
             let theirs = ffmpeg(&[
-                "-i", path.to_str().unwrap(), "-vf", &filter(o), "-pix_fmt", pix_fmt,
-                "-f", "rawvideo", "-",
+                "-i",
+                path.to_str().unwrap(),
+                "-vf",
+                &filter(o),
+                "-pix_fmt",
+                pix_fmt,
+                "-f",
+                "rawvideo",
+                "-",
             ]);
             assert_eq!(mine.len(), theirs.len());
-            let error: u64 = mine.iter().zip(&theirs).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            let error: u64 = mine
+                .iter()
+                .zip(&theirs)
+                .map(|(a, b)| u64::from(a.abs_diff(*b)))
+                .sum();
             let mean = error as f64 / mine.len() as f64;
             assert!(mean < 1.0, "{pix_fmt} {o:?}: mean error {mean}");
         }
@@ -141,17 +206,26 @@ fn images_are_turned_and_mirrored() {
 #[test]
 fn a_quality_outside_the_scale_is_refused() {
     let path = clip(
-        "quality", &["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1"], "yuv420p", "crf=20",
+        "quality",
+        &["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1"],
+        "yuv420p",
+        "crf=20",
     );
     let stream = std::fs::read(&path).unwrap();
     let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    let picture = decode_all(&mut decoder, &access_units(&stream)).unwrap().remove(0);
+    let picture = decode_all(&mut decoder, &access_units(&stream))
+        .unwrap()
+        .remove(0);
     let mut encoder = JpegEncoder::new().unwrap();
     for quality in [0, 101, 255] {
         let result = encoder.encode(&picture, CONVERTED, Orientation::IDENTITY, quality);
         assert_eq!(result, Err(codec::CodecError::Quality { quality }));
     }
-    let sizes = [1, 50, 100]
-        .map(|q| encoder.encode(&picture, CONVERTED, Orientation::IDENTITY, q).unwrap().len());
+    let sizes = [1, 50, 100].map(|q| {
+        encoder
+            .encode(&picture, CONVERTED, Orientation::IDENTITY, q)
+            .unwrap()
+            .len()
+    });
     assert!(sizes.is_sorted() && sizes[0] < sizes[2]);
 }

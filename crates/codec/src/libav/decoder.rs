@@ -234,8 +234,10 @@ impl Context {
             let c = &mut *context.0.as_ptr();
             c.thread_count = i32::try_from(threads).unwrap_or(i32::MAX);
             c.thread_type = kind;
-            // Errors come back as errors; a picture with concealed damage is of no use here.
-            c.err_recognition = sys::AV_EF_EXPLODE;
+            // Errors come back as errors; a picture with concealed damage is of no use here. Where
+            // the stream carries the MD5 of its pictures (H.265, D.3.19), it is compared: without
+            // it libavcodec does not notice slice data that end early.
+            c.err_recognition = sys::AV_EF_EXPLODE | sys::AV_EF_CRCCHECK;
             c.max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
             // libavcodec rounds the left edge to its buffers' alignment; `Picture` does not.
             c.apply_cropping = 0;

@@ -70,10 +70,10 @@ struct RawPlane {
     height: usize,
 }
 
-// SAFETY: the frame is owned, its buffers are reference-counted atomically, and nobody writes to
-// them: libavcodec hands a frame out only when it is decoded, and from then on only reads it.
+// SAFETY: the pointers lead into the buffers of the frame, which is `Send` and `Sync` and which
+// this value keeps; they are only read through.
 unsafe impl Send for Picture {}
-// SAFETY: as above; `&Picture` only reads.
+// SAFETY: as above.
 unsafe impl Sync for Picture {}
 
 impl Picture {
@@ -123,19 +123,19 @@ impl Picture {
         };
         let bytes = if wide { 2usize } else { 1 };
         // One sample a step, each component in a plane of its own, from the lowest bit on.
+        // Components are R, G, B where planes are G, B, R (as H.265 codes them).
+        let order = if count == 3 && has(sys::AV_PIX_FMT_FLAG_RGB) {
+            [2, 0, 1]
+        } else {
+            [0, 1, 2]
+        };
         let plain = descriptor
             .comp
             .iter()
+            .zip(order)
             .take(count)
-            .enumerate()
-            .all(|(i, c)| {
-                let plane_is_own = if has(sys::AV_PIX_FMT_FLAG_RGB) {
-                    // Planes G, B, R (as H.265 codes them); components R, G, B.
-                    count == 3 && c.plane == [2, 0, 1][i]
-                } else {
-                    c.plane == i as i32
-                };
-                plane_is_own
+            .all(|(c, plane)| {
+                c.plane == plane
                     && c.depth == depth
                     && c.step == step
                     && c.step == bytes as i32
@@ -159,13 +159,13 @@ impl Picture {
             return Err(unsupported(" with an empty conformance window"));
         };
         let mut planes = [None; 3];
-        for (i, plane) in planes.iter_mut().enumerate().take(count) {
+        let stored = f.data.iter().zip(f.linesize).take(count);
+        for (i, (plane, (&data, line))) in planes.iter_mut().zip(stored).enumerate() {
             let (sx, sy) = if i == 0 { (0, 0) } else { chroma.shifts() };
             let up = |v: usize, shift: u32| v.div_ceil(1 << shift);
             let (left, top) = (f.crop_left >> sx, f.crop_top >> sy);
             let (w, h) = (up(width, sx), up(height, sy));
-            let line = size(f.linesize[i]).unwrap_or(0);
-            let data = f.data[i];
+            let line = size(line).unwrap_or(0);
             // The decoder's plane has room for the coded size; the window must lie inside it.
             let (coded_w, coded_h) = (
                 up(size(f.width).unwrap_or(0), sx),
@@ -173,7 +173,7 @@ impl Picture {
             );
             if data.is_null()
                 || line < coded_w * bytes
-                || line % bytes != 0
+                || !line.is_multiple_of(bytes)
                 || left + w > coded_w
                 || top + h > coded_h
                 || data.align_offset(bytes) != 0
@@ -354,6 +354,12 @@ impl<'a, T> Rows<'a, T> {
 /// A frame that this value owns.
 #[derive(Debug)]
 pub(super) struct OwnedFrame(NonNull<sys::AVFrame>);
+
+// SAFETY: the frame is owned, its buffers are reference-counted atomically, and nobody writes to
+// them: libavcodec hands a frame out only when it is decoded, and from then on only reads it.
+unsafe impl Send for OwnedFrame {}
+// SAFETY: as above; `&OwnedFrame` only reads.
+unsafe impl Sync for OwnedFrame {}
 
 impl OwnedFrame {
     pub(super) fn new() -> Result<Self, CodecError> {
