@@ -161,10 +161,11 @@ mod tests {
         let (outbox, mut pending) = outbox(10, 1000);
         outbox.send(&error(400)).await.unwrap();
         outbox.send(&error(400)).await.unwrap();
-        let mut third = Box::pin(outbox.send(&error(400)).map(drop));
+        let last = error(400);
+        let mut third = Box::pin(outbox.send(&last));
         assert!((&mut third).now_or_never().is_none(), "no bytes are left");
         drop(pending.queue.recv().await);
-        third.await;
+        third.await.unwrap();
         // Larger than all the room: it goes alone.
         pending.queue.recv().await.unwrap();
         pending.queue.recv().await.unwrap();

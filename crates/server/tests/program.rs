@@ -1,0 +1,262 @@
+//! The server as a program: its options, its first line, its end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use common::{Client, folder_with, offsets};
+use rustix::process::Signal;
+use serde_json::json;
+use testkit::programs::{Server, command};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+/// Runs it where it must fail at once.
+fn failure(change: impl FnOnce(&mut Command)) -> String {
+    let mut command = command("bucket-streamer").unwrap();
+    command
+        .args(["--listen-addr", "127.0.0.1:0"])
+        .stdin(Stdio::null());
+    change(&mut command);
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(!status.success(), "{stderr}");
+    assert!(stdout.is_empty());
+    stderr
+}
+
+#[test]
+fn a_start_that_cannot_go_well_ends_with_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |args: &[&str], says: &str| {
+        let text = failure(|c| {
+            c.current_dir(folder.path()).args(args);
+        });
+        assert!(text.contains(says), "{args:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    };
+    check(&[], "./data cannot be served");
+    check(&["--storage-backend", "s3"], "--s3-bucket");
+    check(&["--storage-backend", "tape"], "local or s3");
+    check(
+        &["--local-path", ".", "--jpeg-quality", "0"],
+        "from 1 to 100",
+    );
+    check(
+        &["--local-path", ".", "--jpeg-quality", "101"],
+        "from 1 to 100",
+    );
+    check(
+        &["--local-path", ".", "--log-level", "a=b=c"],
+        "--log-level",
+    );
+    check(
+        &["--local-path", ".", "--config", "absent.toml"],
+        "absent.toml",
+    );
+    check(&["--local-path", ".", "--unheard-of", "x"], "--unheard-of");
+    check(
+        &[
+            "--storage-backend",
+            "s3",
+            "--s3-bucket",
+            "b",
+            "--s3-endpoint",
+            "nowhere",
+        ],
+        "http:// or https://",
+    );
+    std::fs::write(
+        folder.path().join("c.toml"),
+        "local-path = \".\"\nspeed = 9\n",
+    )
+    .unwrap();
+    check(&["--config", "c.toml"], "`speed`");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let text = failure(|c| {
+        *c = command("bucket-streamer").unwrap();
+        c.args(["--local-path", "/", "--listen-addr", &address]);
+    });
+    assert!(
+        text.contains(&format!("cannot listen on {address}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn variables_and_the_file_are_read_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, "jpeg-quality = 0\nlocal-path = \"/nowhere\"\n").unwrap();
+    let with = |variables: &[(&str, &str)], arguments: &[&str]| {
+        failure(|c| {
+            c.env("CONFIG", &file)
+                .envs(variables.iter().copied())
+                .args(arguments);
+        })
+    };
+    assert!(with(&[], &[]).contains("but is 0"));
+    // The variable wins over the file, and the flag over the variable.
+    assert!(with(&[("JPEG_QUALITY", "500")], &[]).contains("but is 500"));
+    let flag = ["--jpeg-quality", "600"];
+    assert!(with(&[("JPEG_QUALITY", "500")], &flag).contains("but is 600"));
+    assert!(with(&[("JPEG_QUALITY", "50")], &[]).contains("/nowhere"));
+    // An empty variable is as none.
+    assert!(with(&[("JPEG_QUALITY", "")], &[]).contains("but is 0"));
+    let server = Server::start_with(["--jpeg-quality", "50"], |c| {
+        c.env("CONFIG", &file).env("LOCAL_PATH", folder.path());
+    });
+    server.unwrap();
+}
+
+#[test]
+fn help_and_version_are_told() {
+    let output = |argument: &str| {
+        let mut command = command("bucket-streamer").unwrap();
+        let output = command
+            .env("S3_SECRET_KEY", "hunter2")
+            .arg(argument)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // However wide the terminal is.
+    let help = output("--help")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(
+        help.contains("[env: LISTEN_ADDR=") && help.contains("S3_SECRET_KEY"),
+        "{help}"
+    );
+    assert!(!help.contains("hunter2"), "{help}");
+    assert!(output("--version").starts_with("bucket-streamer "));
+}
+
+/// The program over a folder of clips, so that its end can be waited for.
+struct Program {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Program {
+    fn start(folder: &Path) -> Self {
+        let mut child = command("bucket-streamer")
+            .unwrap()
+            .args(["--listen-addr", "127.0.0.1:0", "--local-path"])
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on http://").unwrap().trim();
+        let url = format!("ws://{address}/ws");
+        Self { child, stdout, url }
+    }
+
+    async fn client(&self) -> Client {
+        let (socket, _) = tokio_tungstenite::connect_async(self.url.as_str())
+            .await
+            .unwrap();
+        Client { socket }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its good end, and gives what else it wrote to stdout, and its log.
+    fn end(mut self) -> (String, String) {
+        let (mut rest, mut log) = (String::new(), String::new());
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}\n{log}");
+        (rest, log)
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_well() {
+    for end in [Signal::TERM, Signal::INT] {
+        let folder = folder_with(&["default_gop"]);
+        let program = Program::start(&folder.path().join("data"));
+        let mut client = program.client().await;
+        let mut idle = program.client().await;
+        client.set_video("default_gop.h265").await;
+        let known = offsets("default_gop");
+        client.request(&known).await;
+        // The request is being worked on; what is due still comes, then good-bye.
+        client.reply().await;
+        program.signal(end);
+        let mut frames = 1;
+        let close = loop {
+            match client.raw().await.unwrap().unwrap() {
+                Message::Text(text) => {
+                    let text: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(text["type"], json!("Frame"));
+                    frames += 1;
+                }
+                Message::Binary(_) => {}
+                Message::Close(frame) => break frame.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((frames, close.code), (known.len(), CloseCode::Away));
+        match idle.raw().await.unwrap().unwrap() {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Away),
+            other => panic!("{other:?}"),
+        }
+        drop((client, idle));
+        // Nothing but the one line goes to stdout; each session has its line in the log.
+        let (rest, log) = program.end();
+        assert_eq!(rest, "");
+        assert_eq!(log.matches("session ended").count(), 2, "{log}");
+        assert!(log.contains("frames=120"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_ends_its_session() {
+    let folder = folder_with(&["default_gop"]);
+    let program = Program::start(&folder.path().join("data"));
+    let known = offsets("default_gop");
+    for _ in 0..10 {
+        let mut client = program.client().await;
+        client.set_video("default_gop.h265").await;
+        // Far more than the buffers on the way hold: without an end, it would go on for minutes.
+        for _ in 0..30 {
+            let many: Vec<u64> = known.iter().cycle().take(4000).copied().collect();
+            client.request(&many).await;
+        }
+        client.reply().await;
+        drop(client);
+    }
+    program.signal(Signal::TERM);
+    // All have ended, none with all its work done.
+    let (_, log) = program.end();
+    assert_eq!(log.matches("session ended").count(), 10, "{log}");
+    assert!(!log.contains("still open"), "{log}");
+    assert!(!log.contains("frames=120000"), "{log}");
+}
