@@ -91,47 +91,74 @@ pub(super) fn present(
     order.sort_by_key(|&sample| time_of(sample));
 
     let edits = if timescales.movie == 0 { &[] } else { edits };
-    let shows_something = |e: &Edit| e.media_time.is_some();
-    if shift_only || !edits.iter().any(shows_something) {
+    if shift_only || !edits.iter().any(|e| e.media_time.is_some()) {
         // Without a showing edit there is nothing to show by the list: it is not applied.
-        let shift = if edits.iter().any(shows_something) {
-            shift(edits, timescales)
-        } else {
-            0
-        };
-        all(table, order, time_of, shift);
+        let shift = shift(edits, timescales);
+        all(table, order, times, shift);
         return Ok(());
     }
 
-    let mut presented = Vec::new();
-    let mut presentation_times = Vec::new();
+    // Which places of `order` each edit shows, and when the edit starts.
+    let mut shown = Vec::new();
+    let mut frames = 0u64;
     let mut start = 0i64;
     for edit in edits {
         let duration = rescale(edit.duration, timescales);
         if let Some(media_time) = edit.media_time {
-            let shown = shown_by(edit, media_time, duration, &order, time_of);
-            let frames = (presented.len() as u64).saturating_add(shown.len() as u64);
+            let places = shown_by(edit, media_time, duration, &order, time_of);
+            frames = frames.saturating_add(places.len() as u64);
             if frames > most {
                 return Err(DemuxError::Unsupported {
                     what: format!("an edit list that shows more than {most} frames"),
                 });
             }
-            let shown = order.get(shown).unwrap_or_default();
-            let first = shown.first().map_or(0, |&s| time_of(s));
-            presented.extend_from_slice(shown);
-            presentation_times.extend(
-                shown
-                    .iter()
-                    .map(|&s| start.saturating_add(time_of(s).saturating_sub(first))),
-            );
+            if !places.is_empty() {
+                shown.push((places, start));
+            }
         }
         start = start.saturating_add(duration);
     }
-    if presented.is_empty() {
-        all(table, order, time_of, 0);
-        return Ok(());
+    let first_time = |places: &Range<usize>| order.get(places.start).map_or(0, |&s| time_of(s));
+    match shown.as_slice() {
+        [] => all(table, order, times, 0),
+        [(places, start)] if places.len() == order.len() => {
+            let shift = first_time(places).saturating_sub(*start);
+            all(table, order, times, shift);
+        }
+        _ => {
+            let mut presented = Vec::with_capacity(frames as usize);
+            let mut presentation_times = Vec::with_capacity(frames as usize);
+            for (places, start) in shown {
+                let first = first_time(&places);
+                let samples = order.get(places).unwrap_or_default();
+                presented.extend_from_slice(samples);
+                let since_first = |&s: &u32| time_of(s).saturating_sub(first);
+                let time = |s: &u32| start.saturating_add(since_first(s));
+                presentation_times.extend(samples.iter().map(time));
+            }
+            table.rank = rank(&presented, order.len());
+            table.presented = presented;
+            table.presentation_times = presentation_times;
+        }
     }
-    let mut rank = vec![NOT_PRESENTED; times.len()];
+    Ok(())
+}
+
+/// Every sample is shown once, `shift` ticks before its composition time.
+fn all(table: &mut SampleTable, order: Vec<u32>, mut times: Vec<i64>, shift: i64) {
+    // In order they are the presentation times: no second column is made.
+    times.sort_unstable();
+    for time in &mut times {
+        *time = time.saturating_sub(shift);
+    }
+    table.rank = rank(&order, order.len());
+    table.presentation_times = times;
+    table.presented = order;
+}
+
+/// The first place of each sample among the presented.
+fn rank(presented: &[u32], samples: usize) -> Vec<u32> {
+    let mut rank = vec![NOT_PRESENTED; samples];
     for (place, &sample) in presented.iter().enumerate() {
         if let Some(first) = rank
             .get_mut(sample as usize)
@@ -140,28 +167,7 @@ pub(super) fn present(
             *first = place as u32;
         }
     }
-    presented.shrink_to_fit();
-    presentation_times.shrink_to_fit();
-    table.presented = presented;
-    table.presentation_times = presentation_times;
-    table.rank = rank;
-    Ok(())
-}
-
-/// Every sample is shown once, `shift` ticks before its composition time.
-fn all(table: &mut SampleTable, order: Vec<u32>, time_of: impl Fn(u32) -> i64, shift: i64) {
-    let mut rank = vec![NOT_PRESENTED; order.len()];
-    for (place, &sample) in order.iter().enumerate() {
-        if let Some(r) = rank.get_mut(sample as usize) {
-            *r = place as u32;
-        }
-    }
-    table.rank = rank;
-    table.presentation_times = order
-        .iter()
-        .map(|&s| time_of(s).saturating_sub(shift))
-        .collect();
-    table.presented = order;
+    rank
 }
 
 /// The places in composition order that an edit shows.
@@ -189,7 +195,8 @@ fn shown_by(
 }
 
 /// How much earlier than its composition time each sample of a fragmented file is shown: the
-/// first showing edit's `media_time`, less the empty edits before it.
+/// first showing edit's `media_time`, less the empty edits before it; 0 where no edit shows
+/// anything.
 fn shift(edits: &[Edit], timescales: Timescales) -> i64 {
     let mut delay = 0i64;
     for edit in edits {

@@ -319,7 +319,7 @@ impl Builder {
             body_at,
             body: &body,
         };
-        let movie = Movie::read(&moov)?;
+        let mut movie = Movie::read(&moov)?;
         let track = movie.video()?;
         let (description_map, descriptions) = DescriptionMap::split(&track.entries)?;
         // All boxes up to the end of `moov` lie in the object; if media data was among them and
@@ -340,9 +340,14 @@ impl Builder {
             edits: track.edits.clone(),
             moov_first: !walk.media_data,
             columns,
-            defaults: movie.defaults,
+            defaults: std::mem::take(&mut movie.defaults),
         });
-        if !movie.fragmented {
+        let fragmented = movie.fragmented;
+        // `moov` may be as large as the index: it is let go before the index is made.
+        drop(movie);
+        drop(body);
+        self.chunks.discard_before(walk.first_moof.unwrap_or(end));
+        if !fragmented {
             return Ok(Turn::Next(Phase::ParameterSets {
                 video,
                 fragmented: false,
