@@ -16,6 +16,7 @@ pub mod orientation;
 pub mod packet;
 pub mod plan;
 pub mod sidecar;
+pub mod survey;
 
 pub use colour::ColourDescription;
 pub use index::{Sample, VideoIndex};

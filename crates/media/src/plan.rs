@@ -122,22 +122,41 @@ impl DecodePlan {
     }
 }
 
-/// The reference closure of a target: itself, all it depends on, and the IRAP that a decoder
-/// begins with, ascending. `None` where the graph does not know it exactly, or it is refused.
+/// The reference closures of a graph, target by target.
+pub struct Closures<'g>(Facts<'g>);
+
+impl<'g> Closures<'g> {
+    /// Reads what is needed from the graph, once.
+    pub fn new(graph: &'g ReferenceGraph, depth: Depth) -> Self {
+        Self(Facts::new(graph, depth))
+    }
+
+    /// The closure of a target: itself, all it depends on, and the IRAP that a decoder begins
+    /// with, in decode order. `None` where the graph does not know it exactly, or it is refused.
+    pub fn of(&self, target: DecodeIndex) -> Option<Vec<DecodeIndex>> {
+        let unit = self.0.graph.unit_of(target)?;
+        match self.0.standing(unit) {
+            Standing::Exact => {
+                let units = self.0.closure_units(unit);
+                Some(
+                    units
+                        .into_iter()
+                        .map(|u| self.0.graph.sample_of(u))
+                        .collect(),
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The closure of one target; see [`Closures::of`].
 pub fn closure(
     graph: &ReferenceGraph,
     target: DecodeIndex,
     depth: Depth,
 ) -> Option<Vec<DecodeIndex>> {
-    let unit = graph.unit_of(target)?;
-    let facts = Facts::new(graph, depth);
-    match facts.standing(unit) {
-        Standing::Exact => {
-            let units = facts.closure_units(unit);
-            Some(units.into_iter().map(|u| graph.sample_of(u)).collect())
-        }
-        _ => None,
-    }
+    Closures::new(graph, depth).of(target)
 }
 
 impl<'g> Facts<'g> {

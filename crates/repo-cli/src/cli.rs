@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::convert::args::RawConvert;
 use crate::devshell::RawDevshell;
+use crate::inspect::RawInspect;
 use crate::offsets::RawOffsets;
 
 /// Prepares videos for bucket-streamer.
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     Convert(RawConvert),
     /// Write the offsets file of an existing H.265 video, without converting it
     Offsets(RawOffsets),
+    /// Print what the server sees of an H.265 video: layout, GOPs, frames and what each costs
+    Inspect(RawInspect),
     /// Run a command in the development container
     Devshell(RawDevshell),
 }

@@ -4,9 +4,10 @@ mod cli;
 mod closure;
 mod convert;
 mod devshell;
-mod local_index;
+mod inspect;
 mod offsets;
 mod placement;
+mod source;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Convert(raw) => convert::run(raw),
         cli::Command::Offsets(raw) => offsets::run(raw),
+        cli::Command::Inspect(raw) => inspect::run(&raw),
         cli::Command::Devshell(raw) => devshell::run(&raw),
     };
     outcome.unwrap_or_else(|error| {

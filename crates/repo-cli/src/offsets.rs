@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use media::VideoIndex;
 use media::sidecar::OffsetsFile;
-use storage::{S3Config, Store};
 
 use crate::convert::video_url;
-use crate::{local_index, placement};
+use crate::placement;
+use crate::source::{self, RawS3};
 
 /// `repo-cli offsets`, as typed.
 #[derive(Debug, clap::Args)]
@@ -37,60 +37,6 @@ pub(crate) struct RawOffsets {
     s3: RawS3,
 }
 
-/// How to reach a bucket: the server's options, under the same names.
-#[derive(clap::Args)]
-struct RawS3 {
-    /// The bucket's region [default: us-east-1]
-    #[arg(long, env = "S3_REGION", value_name = "NAME")]
-    s3_region: Option<String>,
-
-    /// Address of an S3 server that is not AWS (Garage, MinIO, Ceph …)
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL")]
-    s3_endpoint: Option<String>,
-
-    /// Access key [default: environment, AWS profile, web identity; then minioadmin with
-    /// --s3-endpoint, else the instance's role]
-    #[arg(
-        long,
-        env = "S3_ACCESS_KEY",
-        value_name = "KEY",
-        hide_env_values = true
-    )]
-    s3_access_key: Option<String>,
-
-    /// Secret key; needed with --s3-access-key
-    #[arg(
-        long,
-        env = "S3_SECRET_KEY",
-        value_name = "KEY",
-        hide_env_values = true
-    )]
-    s3_secret_key: Option<String>,
-}
-
-// By hand: keys are never printed.
-impl std::fmt::Debug for RawS3 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawS3")
-            .field("s3_endpoint", &self.s3_endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
-impl RawS3 {
-    /// The configuration for a bucket. Empty values count as not given.
-    fn config(self, bucket: &str) -> S3Config {
-        let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-        S3Config {
-            bucket: bucket.to_owned(),
-            region: given(self.s3_region).unwrap_or_else(|| "us-east-1".into()),
-            endpoint: given(self.s3_endpoint),
-            access_key: given(self.s3_access_key),
-            secret_key: given(self.s3_secret_key),
-        }
-    }
-}
-
 /// Where the offsets of a video stand: `a.h265.offsets.json` beside `a.h265`.
 pub(crate) fn sidecar_path(video: &Path) -> PathBuf {
     placement::with_suffix(video, ".offsets.json")
@@ -103,12 +49,6 @@ pub(crate) fn sidecar_text(video_url: String, index: &VideoIndex) -> anyhow::Res
     Ok(text)
 }
 
-/// Bucket and key of an `s3://` address.
-fn bucket_and_key(video: &Path) -> Option<(&str, &str)> {
-    let (bucket, key) = video.to_str()?.strip_prefix("s3://")?.split_once('/')?;
-    (!bucket.is_empty() && !key.is_empty()).then_some((bucket, key))
-}
-
 /// Runs the subcommand.
 pub(crate) fn run(raw: RawOffsets) -> anyhow::Result<ExitCode> {
     let storage_url = raw.storage_url.as_deref();
@@ -117,33 +57,14 @@ pub(crate) fn run(raw: RawOffsets) -> anyhow::Result<ExitCode> {
             .file_name()
             .context("the video has no file name")?,
     );
-    let (index, url, beside) = if let Some((bucket, _)) = bucket_and_key(&raw.video) {
-        let address = raw
-            .video
-            .to_str()
-            .context("the address is no Unicode text")?;
-        let index = open_s3(address, raw.s3.config(bucket))?;
-        let url = match storage_url {
-            None => address.to_owned(),
-            given => video_url(given, &raw.video, name)?,
-        };
-        (index, url, sidecar_path(name))
-    } else {
-        anyhow::ensure!(
-            !raw.video
-                .as_os_str()
-                .as_encoded_bytes()
-                .starts_with(b"s3://"),
-            "{} does not name a bucket and a key",
-            raw.video.display()
-        );
-        let index = local_index::open(&raw.video)?;
-        (
-            index,
-            video_url(storage_url, &raw.video, name)?,
-            sidecar_path(&raw.video),
-        )
+    let opened = source::runtime()?.block_on(source::open(&raw.video, Some(&raw.s3)))?;
+    let index = opened.index;
+    let in_bucket = source::bucket_and_key(&raw.video)?.is_some();
+    let url = match (in_bucket, storage_url, raw.video.to_str()) {
+        (true, None, Some(address)) => address.to_owned(),
+        _ => video_url(storage_url, &raw.video, name)?,
     };
+    let beside = sidecar_path(if in_bucket { name } else { &raw.video });
     let text = sidecar_text(url, &index)?;
     let output = raw.output.unwrap_or(beside);
     if output == Path::new("-") {
@@ -158,28 +79,4 @@ pub(crate) fn run(raw: RawOffsets) -> anyhow::Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn open_s3(address: &str, config: S3Config) -> anyhow::Result<VideoIndex> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let store = Store::s3(config)?;
-    Ok(runtime
-        .block_on(engine::catalog::open(&store, address))?
-        .index)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_s3_address_has_a_bucket_and_a_key() {
-        let parts = |t: &'static str| bucket_and_key(Path::new(t));
-        assert_eq!(parts("s3://b/k/l.mp4"), Some(("b", "k/l.mp4")));
-        for other in ["s3://b", "s3://b/", "s3:///k", "b/k", "./s3://b/k"] {
-            assert_eq!(parts(other), None, "{other}");
-        }
-    }
 }

@@ -129,7 +129,7 @@ fn a_raw_stream_has_offsets_too() {
 fn what_is_no_h265_video_is_refused_in_one_line() {
     let here = folder("offsets-bad");
     fs::write(here.join("a.txt"), "no video\n".repeat(99)).unwrap();
-    refused(&here, &["a.txt"], "cannot index a.txt");
+    refused(&here, &["a.txt"], "a.txt: not an H.265 video");
     refused(&here, &["b.mp4"], "cannot open b.mp4");
     refused(&here, &["."], "no file name");
     refused(&here, &["s3://bucket"], "does not name a bucket and a key");

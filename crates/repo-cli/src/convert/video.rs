@@ -16,9 +16,9 @@ use super::probe::{Source, probe};
 use super::tool::{self, Dialect};
 use super::{ffmpeg_run, presentation};
 use crate::closure::{ClosureReport, closure_report};
-use crate::local_index;
 use crate::offsets::{sidecar_path, sidecar_text};
 use crate::placement::{self, Pending};
+use crate::source;
 
 /// A source and where its result goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,11 +100,14 @@ pub(crate) async fn convert(
         }
     }
     interrupts.check().await?;
-    let index = local_index::open(pending.path()).context("the result cannot be read")?;
+    let result = source::open(pending.path(), None)
+        .await
+        .context("the result cannot be read")?;
+    let index = &result.index;
     let sidecar = sidecar_path(&job.output);
     let stale = sidecar.exists() && !settings.extract_offsets;
     let written = if settings.extract_offsets {
-        let text = sidecar_text(job.video_url.clone(), &index)?;
+        let text = sidecar_text(job.video_url.clone(), index)?;
         let place = Pending::new(&sidecar, settings.force)?;
         fs::write(place.path(), text)?;
         Some(place)
@@ -123,7 +126,7 @@ pub(crate) async fn convert(
             .with_context(|| format!("cannot remove the outdated {}", sidecar.display()))?;
         notes.push(format!("removed the outdated {}", sidecar.display()));
     }
-    let closure = closure_report(&job.output, &index);
+    let closure = closure_report(&result).await;
     Ok(Converted {
         frames: index.frame_count(),
         bytes,
@@ -141,8 +144,8 @@ async fn copy(
     let args = copy_args(source, &job.input, target)?;
     run(&args, source, &job.input, interrupts).await?;
     if source.is_raw_hevc() {
-        let index = local_index::open(&job.input)?;
-        let ranks = presentation_ranks(&index)?;
+        let opened = source::open(&job.input, None).await?;
+        let ranks = presentation_ranks(&opened.index)?;
         presentation::set_order(target, &ranks).context("cannot give the copy its times")?;
     }
     Ok(())
