@@ -9,7 +9,7 @@
 use media::{ColourDescription, Orientation};
 
 use crate::colour::{Affine, resolve};
-use crate::hdr;
+use crate::grid;
 use crate::libav::{Chroma, Picture, Plane, Rows};
 use crate::orient::{RowSink, Turn};
 use crate::planes::{PlanesBuf, Subsampling};
@@ -46,10 +46,10 @@ pub fn to_jpeg_planes(
             }
         }
         None => {
-            let table = hdr::table(&resolved, picture.bit_depth());
+            let table = grid::table(&resolved, picture.bit_depth());
             match planes(picture) {
-                Planes::U8(p) => hdr::convert(&p, &table, turn, out),
-                Planes::U16(p) => hdr::convert(&p, &table, turn, out),
+                Planes::U8(p) => grid::convert(&p, &table, turn, out),
+                Planes::U16(p) => grid::convert(&p, &table, turn, out),
             }
         }
     }

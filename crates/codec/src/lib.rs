@@ -13,8 +13,9 @@
 
 mod colour;
 mod convert;
+mod display;
 mod error;
-mod hdr;
+mod grid;
 mod jpeg;
 #[allow(unsafe_code)]
 mod libav;

@@ -433,3 +433,168 @@ fn the_encoded_image_has_the_colours() {
         );
     }
 }
+
+/// 203 cd/m² in R, G or B is to come out at 68.7 % of the signal, and none at none. Compared as
+/// light: near black a signal of some steps is next to nothing.
+#[track_caller]
+fn assert_light(what: &str, mean: [f64; 3], rgb_in: [f64; 3]) {
+    for (mean, expected) in mean.into_iter().zip(rgb_in) {
+        let light = (mean / 255.0).powf(2.4);
+        let expected = expected * 0.687f64.powf(2.4);
+        assert!(
+            (light - expected).abs() < 0.02,
+            "{what}: {light} for {expected}"
+        );
+    }
+}
+
+/// Colours of SDR, put into HDR by `zscale` with white at 203 cd/m²: they come back in their hue,
+/// as bright as the curve says (69 %), in every depth and subsampling.
+#[test]
+fn hdr_is_mapped_to_sdr_with_its_hues() {
+    for (colour, rgb_in) in [
+        ("white", [1.0, 1.0, 1.0]),
+        ("red", [1.0, 0.0, 0.0]),
+        ("lime", [0.0, 1.0, 0.0]),
+        ("blue", [0.0, 0.0, 1.0]),
+        ("yellow", [1.0, 1.0, 0.0]),
+        ("cyan", [0.0, 1.0, 1.0]),
+    ] {
+        for (pix_fmt, transfer, name, matrix, m) in [
+            ("yuv420p10le", 16, "smpte2084", 9, "2020_ncl"),
+            ("yuv444p12le", 16, "smpte2084", 9, "2020_ncl"),
+            ("yuv422p10le", 16, "smpte2084", 9, "2020_ncl"),
+            ("yuv444p10le", 16, "smpte2084", 14, "ictcp"),
+        ] {
+            let source = format!("color={colour}:size=64x64:rate=1:duration=1");
+            let filter = format!(
+                "format=gbrp16le,setparams=color_trc=bt709:color_primaries=bt709:range=pc,\
+                 zscale=t=linear:npl=203,format=gbrpf32le,\
+                 zscale=p=2020:t={name}:m={m}:r=limited:npl=203,format={pix_fmt}"
+            );
+            let path = clip(
+                &format!("hdr-{colour}-{transfer}-{matrix}-{pix_fmt}"),
+                &["-f", "lavfi", "-i", &source, "-vf", &filter],
+                pix_fmt,
+                "lossless=1",
+            );
+            let picture = first_picture(&path);
+            let said = ColourDescription {
+                primaries: 9,
+                transfer,
+                matrix,
+                full_range: Some(false),
+            };
+            let planes = convert(&picture, said);
+            let count = (planes.width() * planes.height()) as f64;
+            let mut mean = [0.0; 3];
+            for pixel in rgb(&planes) {
+                for (mean, v) in mean.iter_mut().zip(pixel) {
+                    *mean += v / count;
+                }
+            }
+            println!("{colour} {pix_fmt} {transfer} {matrix}: {mean:.1?}");
+            assert_light(&format!("{colour} {pix_fmt} {name}"), mean, rgb_in);
+        }
+    }
+}
+
+/// The same for HLG, coded here by the equations of BT.2100 (zimg's OOTF works on each channel for
+/// itself, which is right for greys only).
+#[test]
+fn hlg_is_mapped_to_sdr_with_its_hues() {
+    for (name, rgb_in) in [
+        ("white", [1.0, 1.0, 1.0]),
+        ("red", [1.0, 0.0, 0.0]),
+        ("green", [0.0, 1.0, 0.0]),
+        ("blue", [0.0, 0.0, 1.0]),
+        ("yellow", [1.0, 1.0, 0.0]),
+        ("cyan", [0.0, 1.0, 1.0]),
+    ] {
+        let [r, g, b] = rgb_in;
+        // BT.2087: linear BT.709 in BT.2020; then light of the display, 203 of 1000 cd/m².
+        let light = [
+            0.6274 * r + 0.3293 * g + 0.0433 * b,
+            0.0691 * r + 0.9195 * g + 0.0114 * b,
+            0.0164 * r + 0.0880 * g + 0.8956 * b,
+        ]
+        .map(|v: f64| 0.203 * v);
+        let luminance = 0.2627 * light[0] + 0.6780 * light[1] + 0.0593 * light[2];
+        let signal = light
+            .map(|v| v * luminance.powf((1.0 - 1.2) / 1.2))
+            .map(|e: f64| {
+                if e <= 1.0 / 12.0 {
+                    (3.0 * e).sqrt()
+                } else {
+                    0.178_832_77 * (12.0 * e - 0.284_668_92).ln() + 0.559_910_73
+                }
+            });
+        let y = 0.2627 * signal[0] + 0.6780 * signal[1] + 0.0593 * signal[2];
+        let codes = [
+            64.0 + 876.0 * y,
+            512.0 + 896.0 * (signal[2] - y) / 1.8814,
+            512.0 + 896.0 * (signal[0] - y) / 1.4746,
+        ]
+        .map(|v| v.round());
+        let source = format!(
+            "nullsrc=size=64x64:rate=1:duration=1,format=yuv420p10le,geq=lum={}:cb={}:cr={}",
+            codes[0], codes[1], codes[2]
+        );
+        let path = clip(
+            &format!("hlg-{name}"),
+            &["-f", "lavfi", "-i", &source],
+            "yuv420p10le",
+            "lossless=1",
+        );
+        let said = ColourDescription {
+            primaries: 9,
+            transfer: 18,
+            matrix: 9,
+            full_range: Some(false),
+        };
+        let pixels = rgb(&convert(&first_picture(&path), said));
+        let mean =
+            [0, 1, 2].map(|c| pixels.iter().map(|p| p[c]).sum::<f64>() / pixels.len() as f64);
+        println!("{name}: {mean:.1?}");
+        assert_light(name, mean, rgb_in);
+    }
+}
+
+/// A picture without chroma, and one with neutral chroma.
+#[test]
+fn hdr_greys_are_the_same_with_and_without_chroma() {
+    let ramp = "nullsrc=size=256x64:rate=1:duration=1,format=gray10le,geq=lum='64+X*876/255'";
+    let grey = clip(
+        "hdr-grey",
+        &["-f", "lavfi", "-i", ramp],
+        "gray10le",
+        "lossless=1",
+    );
+    let said = ColourDescription {
+        primaries: 9,
+        transfer: 16,
+        matrix: 9,
+        full_range: Some(false),
+    };
+    let grey = convert(&first_picture(&grey), said);
+    assert_eq!(grey.subsampling(), Subsampling::Grey);
+    for pix_fmt in ["yuv420p10le", "yuv422p10le", "yuv444p10le"] {
+        let ramp = format!(
+            "nullsrc=size=256x64:rate=1:duration=1,format={pix_fmt},\
+             geq=lum='64+X*876/255':cb=512:cr=512"
+        );
+        let name = format!("hdr-{pix_fmt}");
+        let path = clip(&name, &["-f", "lavfi", "-i", &ramp], pix_fmt, "lossless=1");
+        let planes = convert(&first_picture(&path), said);
+        assert!(
+            (0..64).all(|y| planes.row(0, y) == grey.row(0, y)),
+            "{pix_fmt}"
+        );
+        for plane in 1..3 {
+            let height = planes.plane_size(plane).1;
+            assert!((0..height).all(|y| planes.row(plane, y).iter().all(|&v| v == 128)));
+        }
+        // Black stays black and white white.
+        assert_eq!((planes.row(0, 9)[0], planes.row(0, 9)[255]), (0, 255));
+    }
+}

@@ -19,6 +19,13 @@ const AS_IT_IS: ColourDescription = ColourDescription {
     matrix: 6,
     full_range: Some(true),
 };
+/// Through the tone map.
+const HDR: ColourDescription = ColourDescription {
+    primaries: 9,
+    transfer: 16,
+    matrix: 9,
+    full_range: Some(false),
+};
 const CONVERTED: ColourDescription = ColourDescription {
     primaries: 1,
     transfer: 1,
@@ -41,9 +48,14 @@ fn filter(o: Orientation) -> String {
     format!("{mirror},{}", turn[usize::from(o.quarter_turns)])
 }
 
+fn rows(planes: &PlanesBuf, plane: usize) -> Vec<Vec<u8>> {
+    (0..planes.plane_size(plane).1)
+        .map(|y| planes.row(plane, y).to_vec())
+        .collect()
+}
+
 fn flat(planes: &PlanesBuf) -> Vec<u8> {
-    let rows = |p: usize| (0..planes.plane_size(p).1).flat_map(move |y| planes.row(p, y).to_vec());
-    (0..3).flat_map(rows).collect()
+    (0..3).flat_map(|p| rows(planes, p).concat()).collect()
 }
 
 /// One plane, mirrored and turned by the definition.
@@ -81,14 +93,12 @@ fn planes_are_turned_and_mirrored() {
             .unwrap()
             .remove(0);
         let mut planes = PlanesBuf::new();
-        to_jpeg_planes(&picture, CONVERTED, Orientation::IDENTITY, &mut planes);
-        let upright: Vec<Vec<Vec<u8>>> = (0..3)
-            .map(|p| {
-                (0..planes.plane_size(p).1)
-                    .map(|y| planes.row(p, y).to_vec())
-                    .collect()
-            })
-            .collect();
+        // Conversions in the same pass, against the upright result.
+        let upright = [CONVERTED, HDR].map(|colour| {
+            to_jpeg_planes(&picture, colour, Orientation::IDENTITY, &mut planes);
+            let planes: Vec<Vec<Vec<u8>>> = (0..3).map(|p| rows(&planes, p)).collect();
+            (colour, planes)
+        });
         for o in orientations() {
             to_jpeg_planes(&picture, AS_IT_IS, o, &mut planes);
             // ffmpeg's `transpose` does not take 4:2:2.
@@ -116,19 +126,15 @@ fn planes_are_turned_and_mirrored() {
                 };
                 assert_eq!(planes.subsampling(), expected);
             }
-            // And with a conversion in the same pass.
-            to_jpeg_planes(&picture, CONVERTED, o, &mut planes);
-            for (p, upright) in upright
-                .iter()
-                .enumerate()
-                .filter(|(_, rows)| !rows.is_empty())
-            {
-                let expected = by_hand(upright, o);
-                for (y, row) in expected.iter().enumerate() {
-                    assert!(
-                        planes.row(p, y) == row,
-                        "{pix_fmt} {size} {o:?} plane {p} row {y}"
-                    );
+            for (colour, upright) in &upright {
+                to_jpeg_planes(&picture, *colour, o, &mut planes);
+                for (p, upright) in upright
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, rows)| !rows.is_empty())
+                {
+                    let same = rows(&planes, p) == by_hand(upright, o);
+                    assert!(same, "{pix_fmt} {size} {o:?} plane {p} {colour:?}");
                 }
             }
         }
