@@ -290,7 +290,7 @@ impl Scanner {
     }
 
     fn enter_unit(&mut self, nal: &OpenNal) {
-        self.unit.get_or_insert_with(|| OpenUnit {
+        self.unit.get_or_insert(OpenUnit {
             code_at: nal.code_at,
             header_at: nal.header_at,
             picture: None,

@@ -112,7 +112,7 @@ impl IndexBuilder {
                 });
             }
             let Some((_, head)) = pushed.iter().find(|(o, d)| *o == 0 && !d.is_empty()) else {
-                return Ok(Step::NeedsData(vec![0..size.min(HEAD_BYTES)]));
+                return Ok(needs_one(0..size.min(HEAD_BYTES)));
             };
             let kind = detect::detect(head, size)?;
             let pushed = std::mem::take(pushed);
@@ -127,7 +127,11 @@ impl IndexBuilder {
         match &mut self.state {
             State::Isobmff(b) => b.step(),
             State::AnnexB(b) => b.step(),
-            State::Unknown { .. } => Ok(Step::NeedsData(vec![0..1])),
+            State::Unknown { .. } => Ok(needs_one(0..1)),
         }
     }
+}
+
+fn needs_one(range: Range<u64>) -> Step {
+    Step::NeedsData(Vec::from([range]))
 }

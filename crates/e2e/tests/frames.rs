@@ -1,0 +1,132 @@
+//! The right frame, seen from outside: `repo-cli offsets` lists the frames of every made clip,
+//! `streaming-cli` asks the running server for them in random order, and the number burnt into
+//! each JPEG says which frame it is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testkit::programs::{self, Server};
+use testkit::recipe::Packaging;
+use testkit::reference::{self, Options};
+use testkit::{Clip, directories, footage, jpeg, watermark};
+
+/// The numbers that a viewer sees, frame by frame.
+fn expected_numbers(clip: &Clip) -> Result<Vec<u32>> {
+    let simple = match clip.recipe.packaging {
+        Packaging::Joined(_) | Packaging::Laid { .. } | Packaging::AnnexB(_) => false,
+        Packaging::Copy { ref before, .. } => !before.iter().any(|a| a == "-ss"),
+        _ => true,
+    };
+    if simple {
+        let first = clip.recipe.first_number;
+        return Ok((first..first + clip.frames).collect());
+    }
+    let mut numbers = Vec::new();
+    reference::for_each(&clip.path, Options::default(), |_, picture| {
+        let luma = &picture().planes[0];
+        let number = watermark::read(&luma.samples, luma.width, luma.height, luma.width);
+        numbers.push(number.context("a frame without a readable number")?);
+        Ok(())
+    })?;
+    Ok(numbers)
+}
+
+fn offsets_file(video: &Path, folder: &Path) -> Result<std::path::PathBuf> {
+    let file = folder.join("frames.json");
+    let output = programs::command("repo-cli")?
+        .args(["offsets", "--force", "--output"])
+        .arg(&file)
+        .arg(video)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(file)
+}
+
+fn check(clip: &Clip, server: &Server, seed: usize) -> Result<usize> {
+    let folder = tempfile::tempdir()?;
+    let frames = offsets_file(&clip.path, folder.path())?;
+    let images = folder.path().join("images");
+    let name = clip.path.file_name().context("a name")?;
+    let batch = [1, 7, 500][seed % 3];
+    let output = programs::command("streaming-cli")?
+        .args([
+            "--url",
+            &server.websocket(),
+            "--json",
+            "--pattern",
+            "random",
+            "--video",
+        ])
+        .arg(name)
+        .args([
+            "--batch",
+            &batch.to_string(),
+            "--seed",
+            &seed.to_string(),
+            "--frames-file",
+        ])
+        .arg(&frames)
+        .arg("--output")
+        .arg(&images)
+        .output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let numbers = expected_numbers(clip)?;
+    // Frames that no decoder shows (a stream copy cut at an open GOP lists some): an error each.
+    let errors = report["frames_errored"].as_u64().context("errored")? as usize;
+    let received = report["frames_received"].as_u64().context("received")? as usize;
+    ensure!(
+        received == numbers.len(),
+        "{received} of {} frames: {report}",
+        numbers.len()
+    );
+    ensure!(output.status.success() || errors > 0, "exit code");
+    // By index: the frame's place in the offsets file, which is presentation order.
+    let mut seen = BTreeMap::new();
+    for entry in images.read_dir()? {
+        let path = entry?.path();
+        let file = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("a name")?;
+        let index: usize = file.get(6..12).context("a name")?.parse()?;
+        let number = jpeg::frame_number(&std::fs::read(&path)?)
+            .with_context(|| format!("no number is readable in {file}"))?;
+        seen.insert(index, number);
+    }
+    let seen: Vec<u32> = seen.into_values().collect();
+    ensure!(
+        seen == numbers,
+        "frames {seen:?}, but a viewer sees {numbers:?}"
+    );
+    Ok(errors)
+}
+
+#[test]
+fn every_frame_of_every_clip_is_the_one_that_was_asked_for() {
+    let clips = footage::all().unwrap();
+    let folder = directories::footage_cache();
+    let server = Server::start([Path::new("--local-path"), &folder]).unwrap();
+    let mut wrong = Vec::new();
+    let mut refused = 0;
+    for (n, clip) in clips.iter().enumerate() {
+        match check(clip, &server, n) {
+            Ok(errors) => refused += errors,
+            Err(e) => wrong.push(format!("{}: {e:#}", clip.name)),
+        }
+    }
+    println!(
+        "{} clips, {refused} frames that no decoder shows",
+        clips.len()
+    );
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), server.log());
+    assert!(refused < 20, "{refused} frames were refused");
+}
