@@ -65,7 +65,7 @@ fn not_found(path: &str) -> String {
 fn describe(video: &Video) -> VideoDescription {
     let (info, index) = (video.info(), video.index());
     let orientation = index.orientation();
-    let (horizontal, vertical) = info.pixel_aspect.unwrap_or((1, 1));
+    let (horizontal, vertical) = lowest_terms(info.pixel_aspect.unwrap_or((1, 1)));
     VideoDescription {
         width: info.width,
         height: info.height,
@@ -86,6 +86,18 @@ fn describe(video: &Video) -> VideoDescription {
     }
 }
 
+/// Cameras write squares as 65536:65536. A ratio with a zero says nothing: square.
+fn lowest_terms((horizontal, vertical): (u32, u32)) -> (u32, u32) {
+    let (mut divisor, mut rest) = (horizontal, vertical);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    if horizontal == 0 || vertical == 0 {
+        return (1, 1);
+    }
+    (horizontal / divisor, vertical / divisor)
+}
+
 /// `chroma_format_idc` (H.265 table 6-1) in the usual notation.
 fn chroma(chroma_format_idc: u8) -> &'static str {
     match chroma_format_idc {
@@ -93,5 +105,26 @@ fn chroma(chroma_format_idc: u8) -> &'static str {
         1 => "4:2:0",
         2 => "4:2:2",
         _ => "4:4:4",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lowest_terms;
+
+    #[test]
+    fn pixel_aspect_ratios_are_in_lowest_terms() {
+        for (coded, told) in [
+            ((1, 1), (1, 1)),
+            ((65536, 65536), (1, 1)),
+            ((40, 33), (40, 33)),
+            ((1920, 1080), (16, 9)),
+            ((u32::MAX, 5), (858_993_459, 1)),
+            ((0, 0), (1, 1)),
+            ((0, 7), (1, 1)),
+            ((7, 0), (1, 1)),
+        ] {
+            assert_eq!(lowest_terms(coded), told);
+        }
     }
 }

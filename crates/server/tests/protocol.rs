@@ -401,8 +401,9 @@ async fn a_client_that_does_not_read_slows_only_itself() {
     let known = offsets("closed_gop");
     let mut lazy = Client::connect(&place.server).await;
     lazy.set_video("closed_gop.h265").await;
-    // More than any buffer on the way holds.
-    for _ in 0..40 {
+    // Requests that the server takes in (up to 2 MiB wait there), pictures that it cannot get rid
+    // of: hundreds of megabytes.
+    for _ in 0..8 {
         let many: Vec<u64> = known.iter().cycle().take(4000).copied().collect();
         lazy.request(&many).await;
     }
@@ -513,5 +514,44 @@ impl Client {
         futures::SinkExt::send(&mut self.socket, message)
             .await
             .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_camera_file_is_set_or_refused_in_a_sentence() {
+    let Some(files) = testkit::directories::camera_files() else {
+        return;
+    };
+    let folder = files[0].parent().unwrap().to_owned();
+    let server = Server::start(["--local-path".as_ref(), folder.as_os_str()]).unwrap();
+    let mut client = Client::connect(&server).await;
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        client.send(json!({"type": "SetVideo", "path": name})).await;
+        let mut reply = client.reply().await;
+        if reply.kind() == "Error" {
+            assert!(
+                reply.message().starts_with(&format!("{name}: ")),
+                "{reply:?}"
+            );
+            println!("{}", reply.message());
+            reply = client.reply().await;
+            assert_eq!(
+                reply.text,
+                json!({"type": "VideoSet", "path": name, "ok": false})
+            );
+        } else {
+            println!("{}", reply.text);
+            assert_eq!(reply.text["ok"], true, "{reply:?}");
+            assert!(reply.text["width"].as_u64().unwrap() > 0, "{reply:?}");
+        }
+        // One that is refused sets nothing, and one that is set knows its frames.
+        client.request(&[(1 << 53) - 1]).await;
+        let code = if reply.text["ok"] == true {
+            "unknown_offset"
+        } else {
+            "no_video"
+        };
+        assert_eq!(client.reply().await.code(), code);
     }
 }
