@@ -10,7 +10,7 @@ out=data/out
 mkdir -p "$out"
 
 say "building (the first time takes some minutes)"
-cargo build --release --locked -p server -p repo-cli -p streaming-cli
+cargo build --release --locked -p bucket-streamer -p repo-cli -p streaming-cli
 
 # A video that is there, else one of our own making.
 video=
