@@ -10,7 +10,7 @@ use super::{describe, silence_log};
 use crate::CodecError;
 
 /// Pictures with more luma samples than this are refused unless
-/// [`HevcDecoder::set_max_pixels`] says otherwise: 8192×8192, twice the 8K of H.265's level 6.2
+/// [`HevcDecoder::set_max_pixels`] says otherwise: 8192×8192, nearly twice the 8K of H.265's level 6.2
 /// (35 651 584 luma samples, table A.8), with room for large stills. It bounds what a few forged bytes in an
 /// SPS can make the decoder allocate.
 pub const DEFAULT_MAX_PIXELS: u64 = 8192 * 8192;
