@@ -5,10 +5,11 @@
 
 mod isobmff_support;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use isobmff_support::boxes::{Node, full, parse, table, top, words, write};
+use isobmff_support::boxes::{Node, bx, full, parse, table, top, words, write};
 use isobmff_support::{build, footage};
 use media::index::Layout;
 use media::{DecodeIndex, Orientation, PresentationIndex, VideoIndex};
@@ -159,9 +160,12 @@ fn folder() -> PathBuf {
     path
 }
 
-/// A clip that ffmpeg makes; made once. `arguments`: all between `ffmpeg` and the output.
+/// A clip that ffmpeg makes; made once for each list of arguments: all between `ffmpeg` and the
+/// output.
 fn clip(name: &str, arguments: &[&str]) -> PathBuf {
-    let path = folder().join(name);
+    let mut hasher = DefaultHasher::new();
+    arguments.hash(&mut hasher);
+    let path = folder().join(format!("{:016x}-{name}", hasher.finish()));
     if path.exists() {
         return path;
     }
@@ -179,6 +183,23 @@ fn clip(name: &str, arguments: &[&str]) -> PathBuf {
     assert!(output.status.success(), "ffmpeg for {name}: {said}");
     std::fs::rename(&temporary, &path).unwrap();
     path
+}
+
+/// A file for one check, gone after it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = folder().join(format!("scratch-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 const X265: &str = "log-level=error:keyint=25:min-keyint=25:scenecut=0:bframes=3:b-pyramid=1";
@@ -306,12 +327,10 @@ fn orientation_turns_pictures_as_ffmpeg_does() {
             let matrix = words(&[a, b, 0, c, d, 0, 0, 0, 0x4000_0000]);
             moov.at(path).body()[at..at + 36].copy_from_slice(&matrix);
         }
-        let path = folder().join(name);
-        std::fs::write(&path, write(&file)).unwrap();
-        let turned = build(&std::fs::read(&path).unwrap())
-            .unwrap()
-            .index
-            .orientation();
+        let object = write(&file);
+        let scratch = Scratch::new(name, &object);
+        let path = scratch.0.as_path();
+        let turned = build(&object).unwrap().index.orientation();
         let mut filter = if turned.mirrored {
             "hflip".to_string()
         } else {
@@ -320,10 +339,10 @@ fn orientation_turns_pictures_as_ffmpeg_does() {
         for _ in 0..turned.quarter_turns {
             filter.push_str(",transpose=clock");
         }
-        let ours = first_picture(&path, &["-noautorotate"], &filter);
+        let ours = first_picture(path, &["-noautorotate"], &filter);
         assert_eq!(
             ours,
-            first_picture(&path, &[], "null"),
+            first_picture(path, &[], "null"),
             "{track:x?} {movie:x?} {turned:?}"
         );
         seen.push(turned);
@@ -349,9 +368,7 @@ fn orientation_turns_pictures_as_ffmpeg_does() {
 fn check_edited(name: &str, edit: impl Fn(&mut Vec<Node>)) -> VideoIndex {
     let mut file = parse(&std::fs::read(remux("moov-last.mp4", &[], &["-map", "0"])).unwrap());
     edit(&mut file);
-    let path = folder().join(name);
-    std::fs::write(&path, write(&file)).unwrap();
-    check(&path)
+    check(&Scratch::new(name, &write(&file)).0)
 }
 
 const STBL: [&[u8; 4]; 4] = [b"trak", b"mdia", b"minf", b"stbl"];
@@ -463,6 +480,10 @@ fn partial_sync_samples_and_random_access_points_are_sync() {
 fn a_time_table_that_ends_early_or_goes_back_is_repaired_as_ffmpeg_does() {
     for (name, rows) in [
         ("stts-short.mp4", &[10, 512, 20, 500][..]),
+        (
+            "stts-corrected.mp4",
+            &[10, 512, 1, (-400i32) as u32, 2, 512, 62, 512],
+        ),
         ("stts-negative.mp4", &[10, 512, 1, (-40i32) as u32, 64, 512]),
     ] {
         check_edited(name, |file| {
@@ -470,4 +491,38 @@ fn a_time_table_that_ends_early_or_goes_back_is_repaired_as_ffmpeg_does() {
             *stbl.at(&[b"stts"]) = Node::of(table(b"stts", 2, rows));
         });
     }
+}
+
+#[test]
+fn sync_samples_that_are_counted_from_zero_are_found() {
+    let index = check_edited("stss-from-zero.mp4", |file| {
+        let stbl = top(file, b"moov").at(&STBL);
+        *stbl.at(&[b"stss"]) = Node::of(table(b"stss", 1, &[0, 25, 50]));
+    });
+    let sync: Vec<_> = index.sync_samples().map(|s| s.0).collect();
+    assert_eq!(sync, [0, 25, 50]);
+}
+
+#[test]
+fn an_edit_list_moves_the_timeline_of_a_fragmented_file() {
+    let file = remux(
+        "frag-edited.mp4",
+        &[],
+        &["-movflags", "frag_keyframe+delay_moov"],
+    );
+    let mut file = parse(&std::fs::read(file).unwrap());
+    let trak = top(&mut file, b"moov").at(&[b"trak"]);
+    let elst = table(
+        b"elst",
+        3,
+        &[700, u32::MAX, 0x1_0000, 0, 1024 + 512 * 3, 0x1_0000],
+    );
+    trak.children().retain(|n| &n.fourcc != b"edts");
+    trak.children().push(Node::of(bx(b"edts", elst)));
+    let index = check(&Scratch::new("frag-edited-late.mp4", &write(&file)).0);
+    assert_eq!(index.frame_count(), 75);
+    assert_eq!(
+        index.presentation_time(PresentationIndex(0)),
+        Some(700 * 12800 / 1000 - 512 * 3)
+    );
 }

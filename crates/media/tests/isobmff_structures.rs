@@ -665,6 +665,36 @@ fn fragments_that_lie_or_end_early_are_refused() {
 }
 
 #[test]
+fn a_fragment_stands_at_its_own_time() {
+    let fragments = [fragment(0, &[10, 20], 30), fragment(500, &[10, 20], 30)].concat();
+    let i = index(&[fragmented_head(), fragments].concat());
+    let times: Vec<_> = (0..4)
+        .map(|s| i.sample(DecodeIndex(s)).unwrap().dts)
+        .collect();
+    assert_eq!(times, [0, 40, 500, 540]);
+    assert_eq!(i.presentation_time(PresentationIndex(2)), Some(500));
+}
+
+/// As ffmpeg's demuxer takes them: a sample that says that it depends on others is no place to
+/// start, whatever its other flags say.
+#[test]
+fn a_sample_of_a_fragment_that_depends_on_others_is_not_sync() {
+    let flags = [0x200_0000, 0x100_0000, 0x1_0000, 0x101_0000, 0];
+    let moof = |offset: u32| {
+        let mut run = words(&[5, offset]);
+        run.extend(flags.iter().flat_map(|&f| words(&[10, f])));
+        let parts = [
+            full(b"tfhd", 0, 0x2_0000, words(&[1])),
+            full(b"trun", 0, 0x601, run),
+        ];
+        bx(b"moof", bx(b"traf", parts.concat()))
+    };
+    let moof = moof(moof(0).len() as u32 + 8);
+    let i = index(&[fragmented_head(), moof, bx(b"mdat", [0; 50])].concat());
+    assert_eq!(i.sync_samples().map(|s| s.0).collect::<Vec<_>>(), [0, 4]);
+}
+
+#[test]
 fn random_access_points_of_a_fragment_are_sync() {
     let mut object = fragmented_head();
     object.extend(fragment(0, &[10, 20], 30));
