@@ -1,6 +1,11 @@
 //! ISO BMFF boxes (ISO/IEC 14496-12), found and changed in place for tests.
 
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
 
 /// The children of `range`, each with its type and the range of its payload. Stops where the
 /// bytes are no boxes any more.
@@ -98,4 +103,26 @@ pub fn remove_parameter_sets(file: &mut [u8]) {
     file[rest..rest + 4].copy_from_slice(&(room as u32).to_be_bytes());
     file[rest + 4..rest + 8].copy_from_slice(b"free");
     file[rest + 8..hvcc.end].fill(0);
+}
+
+/// Writes the file to `path` with a hole before its last top-level box, so that it is `size` bytes
+/// long and yet takes little space on the disk: a `free` box that was never written (its samples
+/// stay where they are).
+pub fn with_hole(file: &[u8], size: u64, path: &Path) -> Result<()> {
+    let all = children(file, 0..file.len());
+    let (_, last) = all.last().context("no box")?;
+    let start = last.start - 8;
+    let (before, after) = file.split_at(start);
+    let hole = size
+        .checked_sub(file.len() as u64)
+        .context("the file is larger than that")?;
+    ensure!(hole >= 16, "no room for a box");
+    let mut output = File::create(path)?;
+    output.write_all(before)?;
+    output.write_all(&1u32.to_be_bytes())?;
+    output.write_all(b"free")?;
+    output.write_all(&hole.to_be_bytes())?;
+    output.seek(SeekFrom::End(hole as i64 - 16))?;
+    output.write_all(after)?;
+    Ok(())
 }
