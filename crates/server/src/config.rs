@@ -30,26 +30,32 @@ pub(crate) struct Args {
 struct Options {
     /// Address and port to listen on [default: 0.0.0.0:3000]
     #[arg(long, env = "LISTEN_ADDR", value_name = "HOST:PORT")]
+    #[serde(alias = "listen_addr")]
     listen_addr: Option<String>,
 
     /// Where the videos are: local or s3 [default: local]
     #[arg(long, env = "STORAGE_BACKEND", value_name = "BACKEND")]
+    #[serde(alias = "storage_backend")]
     storage_backend: Option<String>,
 
     /// Root of the local store; nothing outside it is served [default: ./data]
     #[arg(long, env = "LOCAL_PATH", value_name = "FOLDER")]
+    #[serde(alias = "local_path")]
     local_path: Option<String>,
 
     /// The bucket; required with --storage-backend s3
     #[arg(long, env = "S3_BUCKET", value_name = "NAME")]
+    #[serde(alias = "s3_bucket")]
     s3_bucket: Option<String>,
 
     /// The bucket's region [default: us-east-1]
     #[arg(long, env = "S3_REGION", value_name = "NAME")]
+    #[serde(alias = "s3_region")]
     s3_region: Option<String>,
 
     /// Address of an S3 server that is not AWS (Garage, MinIO, Ceph …); http:// is allowed
     #[arg(long, env = "S3_ENDPOINT", value_name = "URL")]
+    #[serde(alias = "s3_endpoint")]
     s3_endpoint: Option<String>,
 
     /// Access key [default: environment, AWS profile, web identity; then minioadmin with
@@ -60,6 +66,7 @@ struct Options {
         value_name = "KEY",
         hide_env_values = true
     )]
+    #[serde(alias = "s3_access_key")]
     s3_access_key: Option<String>,
 
     /// Secret key; needed with --s3-access-key
@@ -69,16 +76,18 @@ struct Options {
         value_name = "KEY",
         hide_env_values = true
     )]
+    #[serde(alias = "s3_secret_key")]
     s3_secret_key: Option<String>,
 
     /// JPEG quality, 1 to 100 [default: 80]
     #[arg(long, env = "JPEG_QUALITY", value_name = "N")]
-    #[serde(deserialize_with = "number_or_text")]
+    #[serde(alias = "jpeg_quality", deserialize_with = "number_or_text")]
     jpeg_quality: Option<String>,
 
     /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which wins
     /// [default: info]
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL")]
+    #[serde(alias = "log_level")]
     log_level: Option<String>,
 }
 
@@ -281,6 +290,12 @@ mod tests {
         assert!(refusal(&[], Some("local-path = 7")).contains("local-path"));
         assert!(refusal(&[], Some("local-path")).contains("config.toml"));
         assert!(resolve(&[], Some("")).is_ok());
+        // Both spellings of a name are understood.
+        let config = resolve(&[], Some("jpeg_quality = 70\nlisten_addr = \"h:1\"")).unwrap();
+        assert_eq!(
+            (config.jpeg_quality, config.listen_addr.as_str()),
+            (70, "h:1")
+        );
         assert_eq!(
             resolve(&[], Some("jpeg-quality = \"9\""))
                 .unwrap()

@@ -335,7 +335,10 @@ impl S3Object {
         let bytes = answer.bytes().await?;
         if announced.end.checked_sub(start) != Some(bytes.len() as u64) {
             let source = "the body is not as long as the range".into();
-            return Err(object_store::Error::Generic { store: "S3", source });
+            return Err(object_store::Error::Generic {
+                store: "S3",
+                source,
+            });
         }
         Ok(Part { meta, start, bytes })
     }
