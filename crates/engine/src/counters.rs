@@ -14,15 +14,18 @@ pub struct EngineCounters {
     /// Passes that decoded everything from the IRAP, since the headers did not say what depends
     /// on what.
     pub fallback_passes: u64,
-    /// Passes that were repeated on one thread to tell which access unit is damaged.
+    /// Passes that met damage, so that what does not depend on it was planned and decoded anew.
     pub repeated_passes: u64,
     /// Passes that were put aside because nobody took their images.
     pub passes_put_aside: u64,
+    /// Passes put aside that were given up, to be begun anew when there is room: too much was put
+    /// aside already.
+    pub passes_given_up: u64,
     /// Images encoded.
     pub images_encoded: u64,
     /// Decoders opened.
     pub decoders_opened: u64,
-    /// Targets that were given up because nobody waits for them any more.
+    /// Targets that had no answer yet when their ticket was dropped.
     pub targets_cancelled: u64,
 }
 
@@ -46,6 +49,7 @@ live!(
     fallback_passes,
     repeated_passes,
     passes_put_aside,
+    passes_given_up,
     images_encoded,
     decoders_opened,
     targets_cancelled

@@ -2,8 +2,11 @@
 //!
 //! A job can stop between two access units and go on later, on any worker: it carries its decoder
 //! with it.
+//!
+//! Damage: whatever depends on an access unit that a decoder refuses is answered with an error. A
+//! decoder that has refused something is begun anew, so what remains is planned anew, without it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use codec::{CodecError, HevcDecoder, Picture};
 use media::graph::ReferenceGraph;
 use media::plan::{DecodePass, DecodePlan, Depth, Refusal, preludes};
 use media::{ColourDescription, DecodeIndex, Sample, packet};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::counters::add;
 use crate::error::{FrameError, FrameErrorCode};
@@ -23,6 +27,8 @@ use crate::worker::{Spread, Worker};
 pub(crate) struct Samples {
     pub(crate) samples: Vec<Sample>,
     pub(crate) data: Vec<Bytes>,
+    /// Their share of the engine's bytes in flight.
+    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
 impl Samples {
@@ -59,6 +65,10 @@ struct Progress {
     passes: VecDeque<DecodePass>,
     needs_earlier: Vec<DecodeIndex>,
     current: Option<Run>,
+    /// Samples that a decoder refused.
+    broken: BTreeSet<DecodeIndex>,
+    /// Damage was met: from now on, one access unit at a time, so that it is known which fails.
+    careful: bool,
 }
 
 /// A pass that has begun.
@@ -68,8 +78,6 @@ struct Run {
     preludes: Vec<Vec<Bytes>>,
     /// The next sample to be decoded, as a place in the pass.
     place: usize,
-    /// Why the picture at each place decoded so far must not be served.
-    spoiled: Vec<Option<Arc<str>>>,
     decoder: HevcDecoder,
     spread: Spread,
 }
@@ -81,6 +89,15 @@ enum RunEnd {
     Cancelled,
     /// A decoder that works on several pictures at once met damage: which one is unknown.
     Unclear,
+    /// The sample at this place of the pass was refused.
+    Damaged {
+        place: usize,
+        why: String,
+    },
+    /// Nothing of this video can be decoded here: a format that is not read, no memory.
+    Impossible {
+        why: String,
+    },
 }
 
 impl Job {
@@ -99,58 +116,99 @@ impl Job {
         }
     }
 
+    /// Drops bytes and decoder. Returns the targets that have no answer yet.
+    pub(crate) fn give_up(self) -> Vec<DecodeIndex> {
+        let earlier = self.progress.map(|p| p.needs_earlier).unwrap_or_default();
+        self.waiting.into_keys().chain(earlier).collect()
+    }
+
     /// Works until all is answered or something stops it. `alone`: no other job wants the cores.
     pub(crate) fn run(mut self, worker: &mut Worker, alone: bool) -> JobEnd {
+        if self.outcomes.shared.is_cancelled() {
+            return JobEnd::Finished {
+                needs_earlier: Vec::new(),
+            };
+        }
         let mut progress = match self.progress.take() {
             Some(progress) => progress,
             None => self.plan(worker),
         };
         loop {
-            let run = match progress.current.take() {
+            let mut run = match progress.current.take() {
                 Some(run) => run,
                 None => match progress.passes.pop_front() {
-                    Some(pass) => match self.begin(worker, &progress.graph, pass, alone) {
-                        Some(run) => run,
-                        None => continue,
-                    },
+                    Some(pass) => {
+                        let alone = alone && !progress.careful;
+                        match self.begin(worker, &progress.graph, pass, alone) {
+                            Some(run) => run,
+                            None => continue,
+                        }
+                    }
                     None => break,
                 },
             };
-            let mut run = run;
-            match self.go_on(worker, &progress.graph, &mut run) {
+            let end = self.go_on(worker, &progress.graph, &mut run);
+            if let RunEnd::Full = end {
+                add(&worker.counters.passes_put_aside, 1);
+                progress.current = Some(run);
+                self.progress = Some(progress);
+                return JobEnd::PutAside(Box::new(self));
+            }
+            let Run {
+                pass,
+                decoder,
+                spread,
+                ..
+            } = run;
+            worker.give_back(spread, decoder);
+            match end {
+                RunEnd::Full => {}
                 RunEnd::Done => {
-                    self.answer_missing(&run);
-                    worker.give_back(run.spread, run.decoder);
+                    self.fail(&pass.targets, "the decoder gave no picture for this sample");
                 }
-                RunEnd::Full => {
-                    add(&worker.counters.passes_put_aside, 1);
-                    progress.current = Some(run);
-                    self.progress = Some(progress);
-                    return JobEnd::PutAside(Box::new(self));
-                }
-                RunEnd::Cancelled => {
-                    worker.give_back(run.spread, run.decoder);
-                    add(&worker.counters.targets_cancelled, self.waiting.len());
-                    break;
-                }
-                RunEnd::Unclear => {
-                    add(&worker.counters.repeated_passes, 1);
-                    let Run {
-                        mut pass,
-                        spread,
-                        decoder,
-                        ..
-                    } = run;
-                    worker.give_back(spread, decoder);
-                    pass.targets.retain(|t| self.waiting.contains_key(t));
-                    if let Some(run) = self.begin(worker, &progress.graph, pass, false) {
-                        progress.current = Some(run);
-                    }
+                RunEnd::Impossible { why } => self.fail(&pass.targets, &why),
+                RunEnd::Cancelled => break,
+                RunEnd::Unclear => self.decode_again(worker, &mut progress, &pass),
+                // Nobody knows what depends on what.
+                RunEnd::Damaged { why, .. } if pass.fallback => self.fail(&pass.targets, &why),
+                RunEnd::Damaged { place, why } => {
+                    self.fail(&dependents(&pass, place), &why);
+                    progress.broken.extend(pass.samples.get(place));
+                    self.decode_again(worker, &mut progress, &pass);
                 }
             }
         }
         JobEnd::Finished {
             needs_earlier: progress.needs_earlier,
+        }
+    }
+
+    /// After damage: plans what is left of a pass anew.
+    fn decode_again(&mut self, worker: &Worker, progress: &mut Progress, pass: &DecodePass) {
+        progress.careful = true;
+        let left = pass.targets.iter().filter(|t| self.waiting.contains_key(t));
+        let left: Vec<DecodeIndex> = left.copied().collect();
+        if left.is_empty() {
+            return;
+        }
+        add(&worker.counters.repeated_passes, 1);
+        let plan = DecodePlan::new(&progress.graph, &left, Depth::Active);
+        for pass in plan.passes.into_iter().rev() {
+            let needed = |s: &DecodeIndex| progress.broken.contains(s);
+            // Nothing refers to it, and still a decoder cannot do without it: it says where a
+            // sequence begins, or how pictures are counted.
+            if !pass.fallback && pass.samples.iter().any(needed) {
+                self.fail(
+                    &pass.targets,
+                    "an access unit before the picture is damaged",
+                );
+            } else {
+                progress.passes.push_front(pass);
+            }
+        }
+        // Was planned before, so that nothing is refused now.
+        for (sample, why) in plan.refused {
+            self.fail(&[sample], &why.to_string());
         }
     }
 
@@ -197,6 +255,8 @@ impl Job {
             passes: plan.passes.into(),
             needs_earlier,
             current: None,
+            broken: BTreeSet::new(),
+            careful: false,
         }
     }
 
@@ -217,15 +277,12 @@ impl Job {
             Ok(decoder) => Some(Run {
                 preludes: preludes(graph, &pass.samples),
                 place: 0,
-                spoiled: Vec::with_capacity(pass.samples.len()),
                 pass,
                 decoder,
                 spread,
             }),
             Err(e) => {
-                for &target in &pass.targets {
-                    self.answer(target, Err(decode_failed(&e)));
-                }
+                self.fail(&pass.targets, &e.to_string());
                 None
             }
         }
@@ -243,7 +300,6 @@ impl Job {
             let Some(&index) = run.pass.samples.get(run.place) else {
                 break self.finish(worker, graph, run);
             };
-            let mut spoiled = run.inherited_spoil();
             packet.clear();
             let prelude = run.preludes.get(run.place).map_or(&[][..], Vec::as_slice);
             packet::append_nals(&mut packet, prelude.iter().map(Bytes::as_ref));
@@ -255,11 +311,11 @@ impl Job {
                 }
                 None => Err("the sample was not read".into()),
             };
-            if let Err(why) = framed {
-                spoiled.get_or_insert_with(|| why.into());
-            }
-            run.spoiled.push(spoiled);
+            let place = run.place;
             run.place += 1;
+            if let Err(why) = framed {
+                break self.stop_at(worker, graph, run, place, why);
+            }
             add(&worker.counters.access_units_decoded, 1);
             // A sample without a picture is nothing to a decoder.
             if packet.is_empty() {
@@ -270,15 +326,15 @@ impl Job {
                 .decoder
                 .send(&packet, i64::from(index.0), &mut |p| pictures.push(p));
             for picture in pictures {
-                self.serve(worker, graph, run, &picture);
+                self.serve(worker, graph, &picture);
             }
-            if let Err(e) = sent {
-                if run.spread == Spread::Frames {
-                    break RunEnd::Unclear;
+            match sent {
+                Ok(()) => {}
+                Err(_) if run.spread == Spread::Frames => break RunEnd::Unclear,
+                Err(e @ (CodecError::Decode { .. } | CodecError::AccessUnitSize { .. })) => {
+                    break self.stop_at(worker, graph, run, place, e.to_string());
                 }
-                if let Some(last) = run.spoiled.last_mut() {
-                    last.get_or_insert_with(|| e.to_string().into());
-                }
+                Err(e) => break RunEnd::Impossible { why: e.to_string() },
             }
         };
         worker.packet = packet;
@@ -290,7 +346,7 @@ impl Job {
         let mut pictures = Vec::new();
         let drained = run.decoder.drain(&mut |p| pictures.push(p));
         for picture in pictures {
-            self.serve(worker, graph, run, &picture);
+            self.serve(worker, graph, &picture);
         }
         match drained {
             Err(_) if run.spread == Spread::Frames => RunEnd::Unclear,
@@ -298,25 +354,36 @@ impl Job {
         }
     }
 
+    /// The sample at `place` is damaged: what was complete before it is still served.
+    fn stop_at(
+        &mut self,
+        worker: &mut Worker,
+        graph: &ReferenceGraph,
+        run: &mut Run,
+        place: usize,
+        why: String,
+    ) -> RunEnd {
+        match self.finish(worker, graph, run) {
+            RunEnd::Unclear => RunEnd::Unclear,
+            _ => RunEnd::Damaged { place, why },
+        }
+    }
+
     /// A picture came out of the decoder: if it is wanted, it is answered with.
-    fn serve(&mut self, worker: &mut Worker, graph: &ReferenceGraph, run: &Run, p: &Picture) {
+    fn serve(&mut self, worker: &mut Worker, graph: &ReferenceGraph, p: &Picture) {
         let Ok(index) = u32::try_from(p.id()).map(DecodeIndex) else {
             return;
         };
         if !self.waiting.contains_key(&index) {
             return;
         }
-        let place = run.pass.samples.binary_search(&index).ok();
-        let spoiled = place
-            .and_then(|i| run.spoiled.get(i))
-            .and_then(Option::clone);
-        let result = match spoiled {
-            Some(why) => Err(FrameError::new(FrameErrorCode::DecodeFailed, why.as_ref())),
-            None if p.is_damaged() => Err(FrameError::new(
+        let result = if p.is_damaged() {
+            Err(FrameError::new(
                 FrameErrorCode::DecodeFailed,
                 "the decoder found the picture damaged",
-            )),
-            None => self.encode(worker, graph, index, p),
+            ))
+        } else {
+            self.encode(worker, graph, index, p)
         };
         self.answer(index, result);
     }
@@ -364,38 +431,30 @@ impl Job {
         }
     }
 
-    /// A target that no picture came out for.
-    fn answer_missing(&mut self, run: &Run) {
-        for &target in &run.pass.targets {
-            let place = run.pass.samples.binary_search(&target).ok();
-            let spoiled = place
-                .and_then(|i| run.spoiled.get(i))
-                .and_then(Option::clone);
-            let why = spoiled
-                .as_deref()
-                .unwrap_or("the decoder gave no picture for this sample");
-            self.answer(
-                target,
-                Err(FrameError::new(FrameErrorCode::DecodeFailed, why)),
-            );
+    /// Answers those of `targets` that have no answer yet.
+    fn fail(&mut self, targets: &[DecodeIndex], why: &str) {
+        for &target in targets {
+            let error = FrameError::new(FrameErrorCode::DecodeFailed, why);
+            self.answer(target, Err(error));
         }
     }
 }
 
-impl Run {
-    /// Why the picture at `place` cannot be right, from what was decoded before it.
-    fn inherited_spoil(&self) -> Option<Arc<str>> {
-        if self.pass.fallback {
-            return self.spoiled.last().cloned().flatten();
+/// The targets of a pass that depend on the sample at `place`, itself included.
+fn dependents(pass: &DecodePass, place: usize) -> Vec<DecodeIndex> {
+    let mut depends = vec![false; pass.samples.len()];
+    let mut targets = Vec::new();
+    for (at, sample) in pass.samples.iter().enumerate().skip(place) {
+        let references = pass.references.get(at).map_or(&[][..], Vec::as_slice);
+        let reached = |&r: &u32| depends.get(r as usize).copied().unwrap_or(true);
+        if at == place || references.iter().any(reached) {
+            if let Some(slot) = depends.get_mut(at) {
+                *slot = true;
+            }
+            if pass.targets.binary_search(sample).is_ok() {
+                targets.push(*sample);
+            }
         }
-        let references = self.pass.references.get(self.place)?;
-        references
-            .iter()
-            .find_map(|&r| self.spoiled.get(r as usize).and_then(Option::as_ref))
-            .cloned()
     }
-}
-
-fn decode_failed(e: &CodecError) -> FrameError {
-    FrameError::new(FrameErrorCode::DecodeFailed, e.to_string())
+    targets
 }

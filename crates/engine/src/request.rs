@@ -13,7 +13,7 @@ use crate::catalog;
 use crate::config::EngineConfig;
 use crate::counters::{EngineCounters, LiveCounters};
 use crate::error::{EngineError, FrameError, FrameErrorCode, OpenError};
-use crate::group::{Group, serve_group};
+use crate::group::{Group, run_bytes, serve_group};
 use crate::ticket::{FrameTarget, FrameTicket, Outcomes};
 use crate::video::Video;
 use crate::worker::Pool;
@@ -31,6 +31,9 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     /// Compressed bytes that groups may hold, in KiB.
     pub(crate) bytes_in_flight: Arc<Semaphore>,
+    /// What passes that are put aside may hold of it, in KiB, their decoders counted in. Less by
+    /// one largest group, which therefore always gets through, whoever does not take images.
+    pub(crate) put_aside: Arc<Semaphore>,
     pub(crate) counters: Arc<LiveCounters>,
 }
 
@@ -50,15 +53,24 @@ impl Engine {
                 "a group must fit into the bytes in flight",
             ));
         }
+        if config.max_waiting_image_bytes == 0 {
+            return Err(EngineError::Config("at least one image must be let wait"));
+        }
         let counters = Arc::new(LiveCounters::default());
         let pool = Pool::start(&config, &counters)?;
-        let kib = usize::try_from(config.max_bytes_in_flight / 1024 + 1).unwrap_or(usize::MAX);
-        let bytes_in_flight = Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)));
+        let semaphore = |bytes: u64| {
+            let kib = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
+        };
+        // One KiB more: a group's share is rounded up.
+        let bytes_in_flight = semaphore(config.max_bytes_in_flight.saturating_add(1024));
+        let put_aside = semaphore(config.max_bytes_in_flight - config.max_group_bytes);
         let inner = Inner {
             store,
             config,
             pool,
             bytes_in_flight,
+            put_aside,
             counters,
         };
         Ok(Self {
@@ -75,13 +87,15 @@ impl Engine {
     /// Asks for frames. Must be called inside a tokio runtime. Targets that share a run of
     /// samples share one decoding pass. Dropping the ticket cancels.
     pub fn request(&self, video: &Arc<Video>, targets: Vec<FrameTarget>) -> FrameTicket {
-        let most_waiting = self.inner.config.max_waiting_image_bytes;
-        let (mut ticket, outcomes) = FrameTicket::new(targets.len(), most_waiting);
+        let config = &self.inner.config;
+        let most_waiting = config.max_waiting_image_bytes;
+        let (mut ticket, outcomes) =
+            FrameTicket::new(targets.len(), most_waiting, &self.inner.counters);
         let mut wanted: BTreeMap<DecodeIndex, Vec<usize>> = BTreeMap::new();
         for (position, target) in targets.iter().enumerate() {
             wanted.entry(target.sample).or_default().push(position);
         }
-        let groups = group(video.index(), wanted, &outcomes);
+        let groups = group(video.index(), wanted, config.max_group_bytes, &outcomes);
         let inner = Arc::clone(&self.inner);
         let video = Arc::clone(video);
         let driver = tokio::spawn(async move { drive(inner, video, groups, outcomes).await });
@@ -100,11 +114,12 @@ impl Engine {
     }
 }
 
-/// Puts targets together whose runs of samples, from the IRAP on, overlap. In the order of their
-/// first positions.
+/// Puts targets together whose runs of samples, from the IRAP on, overlap, as long as the whole
+/// run stays within `most_bytes`. In the order of their first positions.
 fn group(
     index: &VideoIndex,
     wanted: BTreeMap<DecodeIndex, Vec<usize>>,
+    most_bytes: u64,
     outcomes: &Outcomes,
 ) -> Vec<Group> {
     let mut by_start: BTreeMap<DecodeIndex, BTreeMap<DecodeIndex, Vec<usize>>> = BTreeMap::new();
@@ -123,11 +138,24 @@ fn group(
         }
     }
     let mut groups: Vec<Group> = Vec::new();
+    // Bytes of the last group's run. With open GOPs every run overlaps with the next one: without
+    // a limit, the frames of a whole video would be one group.
+    let mut bytes = 0u64;
     for (start, targets) in by_start {
-        match groups.last_mut() {
-            Some(last) if last.last_target() >= Some(start) => last.targets.extend(targets),
-            _ => groups.push(Group { start, targets }),
+        let mut group = Group { start, targets };
+        let end = group.end();
+        if let Some(last) = groups.last_mut()
+            && last.end() > start.0
+        {
+            let more = run_bytes(index, last.end()..end, most_bytes);
+            if bytes.saturating_add(more) <= most_bytes {
+                bytes = bytes.saturating_add(more);
+                last.targets.append(&mut group.targets);
+                continue;
+            }
         }
+        bytes = run_bytes(index, start.0..end, most_bytes);
+        groups.push(group);
     }
     groups.sort_by_key(|g| g.targets.values().flatten().min().copied());
     groups

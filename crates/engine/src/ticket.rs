@@ -9,6 +9,7 @@ use media::DecodeIndex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
+use crate::counters::{LiveCounters, add};
 use crate::error::{FrameError, FrameErrorCode};
 
 /// A frame that is asked for: a sample of the opened video.
@@ -101,10 +102,15 @@ pub struct FrameTicket {
     answered: Vec<bool>,
     next: usize,
     driver: Option<AbortHandle>,
+    counters: Arc<LiveCounters>,
 }
 
 impl FrameTicket {
-    pub(crate) fn new(targets: usize, most_waiting: usize) -> (Self, Outcomes) {
+    pub(crate) fn new(
+        targets: usize,
+        most_waiting: usize,
+        counters: &Arc<LiveCounters>,
+    ) -> (Self, Outcomes) {
         let shared = Arc::new(Shared {
             cancelled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -119,6 +125,7 @@ impl FrameTicket {
             answered: vec![false; targets],
             next: 0,
             driver: None,
+            counters: Arc::clone(counters),
         };
         (ticket, Outcomes { shared, sender })
     }
@@ -182,5 +189,8 @@ impl Drop for FrameTicket {
         if let Some(driver) = &self.driver {
             driver.abort();
         }
+        let due = self.answered.iter().filter(|answered| !**answered).count();
+        let made = self.early.len() + self.receiver.len();
+        add(&self.counters.targets_cancelled, due.saturating_sub(made));
     }
 }

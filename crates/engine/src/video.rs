@@ -87,6 +87,25 @@ impl Video {
     }
 }
 
+impl Video {
+    /// About what the pictures inside a decoder take, in KiB.
+    pub(crate) fn decoder_kib(&self) -> u32 {
+        /// A DPB of usual depth, and those being worked on.
+        const PICTURES: u64 = 8;
+        let info = &self.info;
+        let samples = u64::from(info.width) * u64::from(info.height);
+        // Two half-size or quarter-size chroma planes, or two of full size.
+        let quarters = match info.chroma_format_idc {
+            0 => 4,
+            1 => 6,
+            2 => 8,
+            _ => 12,
+        };
+        let bytes = samples * quarters / 4 * if info.bit_depth > 8 { 2 } else { 1 };
+        u32::try_from(bytes.saturating_mul(PICTURES) / 1024).unwrap_or(u32::MAX)
+    }
+}
+
 impl VideoInfo {
     fn new(index: &VideoIndex, sps: &Arc<Sps>) -> Self {
         let description = index.descriptions().first();

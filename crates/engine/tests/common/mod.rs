@@ -1,0 +1,179 @@
+//! A folder of videos, an engine over it, and what its answers are held against.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Engine, EngineConfig, FrameOutcome, FrameTarget, FrameTicket, Video};
+use media::graph::ReferenceGraph;
+use media::plan::{Closures, Depth};
+use media::{DecodeIndex, PresentationIndex};
+use storage::Store;
+use tempfile::TempDir;
+use testkit::{Recipe, footage, jpeg};
+
+/// Long enough for a slow machine; what takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Fails where the future does not end.
+pub(crate) async fn ends<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it hangs")
+}
+
+/// Returns as soon as the condition holds; fails where it never does.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    ends(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A folder that an engine serves from.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// A folder with these made clips in it, under their recipes' names.
+    pub(crate) fn with(clips: &[&str]) -> Self {
+        let place = Self::new();
+        for name in clips {
+            place.add(name);
+        }
+        place
+    }
+
+    pub(crate) fn add(&self, clip: &str) {
+        self.write(clip, &clip_bytes(clip));
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// An engine with two workers and the defaults, but for what `change` changes.
+    pub(crate) fn engine(&self, change: impl FnOnce(&mut EngineConfig)) -> Engine {
+        let mut config = EngineConfig {
+            workers: 2,
+            ..EngineConfig::default()
+        };
+        change(&mut config);
+        Engine::new(Store::local(self.0.path()).unwrap(), config).unwrap()
+    }
+}
+
+pub(crate) fn clip_bytes(name: &str) -> Vec<u8> {
+    fs::read(footage::clip(name).unwrap().path).unwrap()
+}
+
+/// Two seconds of work for one core: 720p, one GOP, no B-frames.
+pub(crate) fn slow_clip() -> Vec<u8> {
+    let recipe = Recipe::new("slow_to_decode")
+        .size(1280, 720)
+        .frames(120)
+        .preset("ultrafast")
+        .x265("keyint=-1:bframes=0:wpp=0");
+    fs::read(footage::make(&recipe).unwrap().path).unwrap()
+}
+
+/// The frames of a video in presentation order.
+pub(crate) fn frames(video: &Video) -> Vec<DecodeIndex> {
+    (0..video.index().frame_count())
+        .map(|i| video.index().decode_index(PresentationIndex(i)).unwrap())
+        .collect()
+}
+
+pub(crate) fn targets(samples: &[DecodeIndex]) -> Vec<FrameTarget> {
+    samples
+        .iter()
+        .map(|&sample| FrameTarget { sample })
+        .collect()
+}
+
+/// All outcomes; fails where a position is answered twice or not at all.
+pub(crate) async fn outcomes(mut ticket: FrameTicket, count: usize) -> Vec<FrameOutcome> {
+    let mut all = Vec::new();
+    while let Some(outcome) = ends(ticket.next()).await {
+        all.push(outcome);
+    }
+    let mut positions: Vec<usize> = all.iter().map(|o| o.position).collect();
+    positions.sort_unstable();
+    assert_eq!(
+        positions,
+        (0..count).collect::<Vec<_>>(),
+        "exactly one outcome for each target"
+    );
+    all
+}
+
+/// Asks for samples and gives the outcomes in the order in which they came.
+pub(crate) async fn ask(
+    engine: &Engine,
+    video: &Arc<Video>,
+    samples: &[DecodeIndex],
+) -> Vec<FrameOutcome> {
+    outcomes(engine.request(video, targets(samples)), samples.len()).await
+}
+
+/// The number burnt into an outcome's picture.
+pub(crate) fn number(outcome: &FrameOutcome) -> u32 {
+    let image = outcome.result.as_ref().unwrap_or_else(|e| {
+        panic!("position {}: {:?}: {e}", outcome.position, e.code);
+    });
+    jpeg::frame_number(&image.bytes).unwrap()
+}
+
+/// Holds outcomes against the samples that were asked for: each picture shows the number of its
+/// place in presentation order (the clips count from 0).
+pub(crate) fn check_numbers(video: &Video, samples: &[DecodeIndex], outcomes: &[FrameOutcome]) {
+    for outcome in outcomes {
+        let sample = samples[outcome.position];
+        let shown = video.index().presentation_index(sample).unwrap().0;
+        assert_eq!(number(outcome), shown, "{sample}");
+    }
+}
+
+/// The graph of a whole video, from its file's bytes.
+pub(crate) fn graph(video: &Video, file: &[u8]) -> ReferenceGraph {
+    let index = video.index();
+    let samples = (0..index.sample_count()).map(|i| {
+        let sample = index.sample(DecodeIndex(i)).unwrap();
+        let range = sample.range();
+        (sample, &file[range.start as usize..range.end as usize])
+    });
+    ReferenceGraph::of_samples(index, samples)
+}
+
+/// The closures of the samples, one by one.
+pub(crate) fn closures(
+    video: &Video,
+    file: &[u8],
+    samples: &[DecodeIndex],
+) -> Vec<BTreeSet<DecodeIndex>> {
+    let graph = graph(video, file);
+    let closures = Closures::new(&graph, Depth::Active);
+    samples
+        .iter()
+        .map(|&s| closures.of(s).unwrap().into_iter().collect())
+        .collect()
+}
+
+/// All samples that these closures hold together.
+pub(crate) fn union(closures: &[BTreeSet<DecodeIndex>]) -> BTreeSet<DecodeIndex> {
+    closures.iter().flatten().copied().collect()
+}
