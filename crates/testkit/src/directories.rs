@@ -37,23 +37,40 @@ pub fn footage_cache() -> PathBuf {
     )
 }
 
-/// Real camera files, sorted by name: those in `BUCKET_STREAMER_FOOTAGE`, else in
-/// `../shared/footage` beside the workspace. `None` where there is no such folder; a test that
-/// wants them says so and passes.
+/// Real camera files and conformance streams, sorted by path: those in `BUCKET_STREAMER_FOOTAGE`,
+/// else in `../shared/footage` beside the workspace, subfolders included. `None` where there is no
+/// such folder; a test that wants them says so and passes.
 pub fn camera_files() -> Option<Vec<PathBuf>> {
     let named = env::var_os("BUCKET_STREAMER_FOOTAGE").filter(|value| !value.is_empty());
     let folder = named.map_or_else(|| workspace().join("../shared/footage"), PathBuf::from);
-    let Ok(entries) = folder.read_dir() else {
+    if !folder.is_dir() {
         eprintln!(
             "note: no camera footage at {}: its part of this test is skipped",
             folder.display()
         );
         return None;
-    };
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.is_file() && path.extension().is_none_or(|e| e != "md"))
-        .collect();
+    }
+    let mut files = Vec::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        let entries = folder.read_dir().into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !is_note(&path) {
+                files.push(path);
+            }
+        }
+    }
     files.sort();
     Some(files)
+}
+
+/// Text and checksums that lie beside streams.
+fn is_note(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    [
+        "md", "md5", "txt", "doc", "docx", "zip", "yuv", "csv", "json",
+    ]
+    .contains(&extension)
 }
