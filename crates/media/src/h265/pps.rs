@@ -32,6 +32,12 @@ pub struct Pps {
 }
 
 impl Pps {
+    /// `pps_pic_parameter_set_id` alone.
+    pub(super) fn read_id(nal: &[u8]) -> Result<u8, HeaderError> {
+        let r = &mut BitReader::after_nal_header(nal);
+        Ok(r.ue("pps_pic_parameter_set_id", 63)? as u8)
+    }
+
     /// Reads a PPS NAL unit (with its header) of the base layer.
     pub fn parse(nal: &[u8]) -> Result<Self, HeaderError> {
         let r = &mut BitReader::after_nal_header(nal);

@@ -252,7 +252,8 @@ fn parse_long_term(r: &mut BitReader<'_>, sps: &Sps) -> Result<Vec<LongTermEntry
         }
         let present = r.flag("delta_poc_msb_present_flag")?;
         if present {
-            let delta = r.ue("delta_poc_msb_cycle_lt", u32::from(u16::MAX))?;
+            let most = u32::MAX >> sps.log2_max_poc_lsb.min(16);
+            let delta = r.ue("delta_poc_msb_cycle_lt", most)?;
             cycle = cycle.saturating_add(delta);
         }
         entries.push(LongTermEntry {

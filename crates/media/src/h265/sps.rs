@@ -149,9 +149,13 @@ impl ProfileTierLevel {
 const MOST_SIDE: u32 = 32_768;
 
 impl Sps {
-    /// Reads an SPS NAL unit (with its header) of the base layer.
-    pub fn parse(nal: &[u8]) -> Result<Self, HeaderError> {
-        let r = &mut BitReader::after_nal_header(nal);
+    /// `sps_seq_parameter_set_id` alone.
+    pub(super) fn read_id(nal: &[u8]) -> Result<u8, HeaderError> {
+        Ok(Self::parse_head(&mut BitReader::after_nal_header(nal))?.0)
+    }
+
+    /// The identifier, the profile, and `sps_max_sub_layers_minus1`.
+    fn parse_head(r: &mut BitReader<'_>) -> Result<(u8, ProfileTierLevel, u32), HeaderError> {
         r.skip("sps_video_parameter_set_id", 4)?;
         let max_sub_layers_minus1 = r.bits("sps_max_sub_layers_minus1", 3)?;
         if max_sub_layers_minus1 > 6 {
@@ -164,6 +168,13 @@ impl Sps {
         r.skip("sps_temporal_id_nesting_flag", 1)?;
         let profile = ProfileTierLevel::parse(r, max_sub_layers_minus1)?;
         let id = r.ue("sps_seq_parameter_set_id", 15)? as u8;
+        Ok((id, profile, max_sub_layers_minus1))
+    }
+
+    /// Reads an SPS NAL unit (with its header) of the base layer.
+    pub fn parse(nal: &[u8]) -> Result<Self, HeaderError> {
+        let r = &mut BitReader::after_nal_header(nal);
+        let (id, profile, max_sub_layers_minus1) = Self::parse_head(r)?;
         let chroma_format_idc = r.ue("chroma_format_idc", 3)? as u8;
         let separate_colour_planes =
             chroma_format_idc == 3 && r.flag("separate_colour_plane_flag")?;
