@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use codec::{CodecError, HevcDecoder, Picture, Plane};
 
@@ -43,6 +44,13 @@ pub fn ffmpeg(args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+/// Part of the name of an unfinished file: tests run side by side, in threads and in processes.
+fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{count}", std::process::id())
+}
+
 /// A raw H.265 clip made by `ffmpeg`, from the cache if the same was made before. `input` are
 /// ffmpeg's arguments up to and including the filters, `x265` the encoder's parameters.
 pub fn clip(name: &str, input: &[&str], pix_fmt: &str, x265: &str) -> PathBuf {
@@ -50,7 +58,7 @@ pub fn clip(name: &str, input: &[&str], pix_fmt: &str, x265: &str) -> PathBuf {
     let recipe = format!("{input:?} {pix_fmt} {x265}");
     let path = cache().join(format!("{name}-{:016x}.h265", fnv(recipe.as_bytes())));
     if !path.exists() {
-        let part = cache().join(format!("{name}-{}.part.h265", std::process::id()));
+        let part = cache().join(format!("{name}-{}.part.h265", unique()));
         let parameters = format!("log-level=none:pools=2:{x265}");
         let mut args = input.to_vec();
         args.extend([
@@ -73,7 +81,7 @@ pub fn clip(name: &str, input: &[&str], pix_fmt: &str, x265: &str) -> PathBuf {
 pub fn with_window(path: &Path, [left, right, top, bottom]: [usize; 4]) -> PathBuf {
     let window = path.with_extension(format!("{left}-{right}-{top}-{bottom}.h265"));
     if !window.exists() {
-        let part = window.with_extension(format!("{}.part.h265", std::process::id()));
+        let part = window.with_extension(format!("{}.part.h265", unique()));
         let bsf = format!(
             "hevc_metadata=crop_left={left}:crop_right={right}:crop_top={top}:crop_bottom={bottom}"
         );
