@@ -12,7 +12,7 @@ equal PSNR and at equal SSIM.
 
 A structure is a line `name key=value...`:
     gop=SECONDS      a closed GOP of that length
-    anchors=N        I and P pictures in a GOP (gives the length of the B-runs)
+    anchors=N        P pictures in a GOP, after its IDR picture (gives the length of the B-runs)
     bframes=N        length of the B-runs instead
     anything else    is passed to x265 (underscores become hyphens)
 A structure with no `gop` is left as x265 has it. The structure `default` is what the others are
@@ -37,6 +37,9 @@ X265_MAX_BFRAMES = 16
 # The three profiles of `repo-cli convert --seek`, and what they are held against.
 PROFILES = """
 default
+fast gop=2 anchors=3 b_adapt=0 b_pyramid=0 ref=3 rc_lookahead=40
+balanced gop=3.5 anchors=5 b_adapt=0 b_pyramid=1 ref=1 rc_lookahead=40
+small gop=5 bframes=8 b_adapt=2 b_pyramid=1 ref=3 rc_lookahead=40
 """
 
 CAMERA = "camera"
@@ -148,11 +151,12 @@ def make_clip(options, clip):
     """The clip as lossless H.264 (made once), or None where its footage is not there."""
     name, _, rate, files, graph = clip
     inputs = []
-    for file in files:
+    for place, file in enumerate(files):
         path = options.footage / file
         if not path.exists():
             return None
         inputs += ["-noautorotate", "-i", path]
+        graph = graph.replace(f"[{place}:v:0]", f"[{place}:{longest_stream(options, path)}]")
     out = options.work / f"{name}-{options.height}-{options.frames}.mkv"
     if not out.exists():
         part = out.with_suffix(".part.mkv")
@@ -162,6 +166,15 @@ def make_clip(options, clip):
              "-qp", 0, "-threads", 2, part])
         part.rename(out)
     return out
+
+
+def longest_stream(options, path):
+    """The video stream with the most packets: newer FFmpegs show the still pictures of a HEIF file
+    as streams too, and before its video track."""
+    counts = run([options.ffprobe, "-v", "error", "-count_packets", "-select_streams", "v",
+                  "-show_entries", "stream=index,nb_read_packets", "-of", "csv=p=0", path]).stdout
+    streams = [tuple(map(int, line.rstrip(",").split(",")[:2])) for line in counts.split()]
+    return max(streams, key=lambda s: (s[1], -s[0]))[0]
 
 
 def parse_structures(text):
@@ -183,16 +196,14 @@ def x265_params(structure, rate):
     keyint = pictures(seconds)
     anchors = int(keys.pop("anchors", 0))
     if anchors:
-        reach = anchors * (X265_MAX_BFRAMES + 1)
-        keyint = min(keyint, max(reach, pictures(1.0)))
-        bframes = min(max(-(-keyint // anchors) - 1, 1), X265_MAX_BFRAMES)
+        reach = anchors * (X265_MAX_BFRAMES + 1) + 1
+        keyint = min(keyint, reach)
+        bframes = min(max(-(-(keyint - 1) // anchors) - 1, 1), X265_MAX_BFRAMES)
     else:
         bframes = int(keys.pop("bframes", 4))
     params = {"keyint": keyint, "min-keyint": max(keyint // 10, 1), "open-gop": 0,
               "bframes": bframes}
     params.update({k.replace("_", "-"): v for k, v in keys.items()})
-    if int(params.get("rc-lookahead", 20)) < bframes + 2:
-        params["rc-lookahead"] = bframes + 2
     return [f"{k}={v}" for k, v in params.items()]
 
 
@@ -403,6 +414,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     here = Path(__file__).resolve().parent.parent
     parser.add_argument("--ffmpeg", default="ffmpeg")
+    parser.add_argument("--ffprobe", default="ffprobe")
     parser.add_argument("--closures", help="the built example `closures` of crate media")
     parser.add_argument("--footage", type=Path, default=os.environ.get(
         "BUCKET_STREAMER_FOOTAGE", here.parent / "shared" / "footage"))

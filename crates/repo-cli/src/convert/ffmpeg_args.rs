@@ -363,7 +363,7 @@ mod tests {
         assert!(line.contains("passthrough|-enc_time_base|"), "{line}");
         assert!(
             line.contains(
-                "|-c:v|libx265|-preset|medium|-crf|23|-x265-params|log-level=error:keyint=45:"
+                "|-c:v|libx265|-preset|medium|-crf|23|-x265-params|log-level=error:keyint=86:"
             ),
             "{line}"
         );
@@ -440,7 +440,7 @@ mod tests {
         let s = source(320, 240, "yuv420p");
         let text = line(&s, fps("10"), Encoder::X265);
         assert!(text.contains("|-filter:v|fps=fps=10|"), "{text}");
-        assert!(text.contains(":keyint=15:"), "{text}");
+        assert!(text.contains(":keyint=35:"), "{text}");
         assert!(!text.contains("passthrough"), "{text}");
         // Rounded by hand: the source's own rate is meant.
         assert!(line(&s, fps("29.98"), Encoder::X265).contains("fps=fps=30000/1001"));
