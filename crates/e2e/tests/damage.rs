@@ -26,7 +26,8 @@ fn box_sizes(file: &[u8]) -> Vec<usize> {
     const CONTAINERS: [&[u8; 4]; 8] = [
         b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts",
     ];
-    let mut open = vec![0..file.len()];
+    let whole = 0..file.len();
+    let mut open = Vec::from_iter([whole]);
     let mut found = Vec::new();
     while let Some(range) = open.pop() {
         let mut at = range.start;

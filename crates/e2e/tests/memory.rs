@@ -95,8 +95,7 @@ fn large_video(path: &Path, size: u64) -> Vec<(u64, u32)> {
     ]
     .concat();
     let mut inner = full("stbl", stbl);
-    let mut inside = base.rsplit('/').skip(1).peekable();
-    while let Some(name) = inside.next() {
+    for name in base.rsplit('/').skip(1) {
         // The siblings of what is replaced; edit lists hide what is repeated.
         let parent: Vec<&str> = base.split('/').take_while(|part| *part != name).collect();
         let own = [&parent[..], &[name]].concat().join("/");
@@ -140,8 +139,8 @@ fn full(kind: &str, payload: Vec<u8>) -> Vec<u8> {
 }
 
 /// Sets a video of this size on a fresh server and asks for frames of it. Gives the server's
-/// greatest memory after the one and after the other, in MiB.
-async fn cost(size: u64) -> (f64, f64) {
+/// greatest memory after the one and after the other, in MiB, and a line that says so.
+async fn cost(size: u64) -> (f64, f64, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.mp4");
     let frames = large_video(&path, size);
@@ -161,20 +160,21 @@ async fn cost(size: u64) -> (f64, f64) {
         assert_eq!(jpeg::frame_number(&image).unwrap(), *number, "{offset}");
     }
     let after_frames = memory_mib(&server, "VmHWM");
-    println!(
+    let line = format!(
         "{:5} MB, {} frames: VideoSet after {took:.1?}, {after_set:.1} MiB; {} frames served, \
          {after_frames:.1} MiB",
         length / 1_000_000,
         set["frame_count"],
         frames.len()
     );
-    (after_set, after_frames)
+    (after_set, after_frames, line)
 }
 
 #[tokio::test]
 async fn a_video_of_two_gigabytes_takes_little_more_memory_than_one_of_ten_megabytes() {
     let small = cost(10 * MIB).await;
     let large = cost(2048 * MIB).await;
+    println!("{}\n{}", small.2, large.2);
     assert!(large.0 < small.0 + 32.0, "{small:?} and {large:?} MiB");
     assert!(large.1 < small.1 + 32.0, "{small:?} and {large:?} MiB");
 }
