@@ -37,6 +37,8 @@ pub struct ReferenceGraph {
 pub struct Unit {
     /// What it holds.
     pub content: UnitContent,
+    /// `nal_unit_type` of its first slice segment of the base layer, readable or not.
+    pub nal_type: Option<NalType>,
     /// Parameter sets that a decoder must know before this unit's slices and that are not inside
     /// the unit itself (a change of sample description).
     pub sets_before: Vec<Bytes>,
@@ -187,7 +189,8 @@ impl ReferenceGraph {
             self.state.sets.push(set).ok();
         }
         let mut sets_inside = Vec::new();
-        let content = match self.read_unit(sample, framing, &mut sets_inside) {
+        let mut nal_type = None;
+        let content = match self.read_unit(sample, framing, &mut sets_inside, &mut nal_type) {
             Ok(Some(picture)) => UnitContent::Picture(Box::new(picture)),
             Ok(None) => UnitContent::Empty,
             Err(why) => {
@@ -197,6 +200,7 @@ impl ReferenceGraph {
         };
         self.units.push(Unit {
             content,
+            nal_type,
             sets_before: description_sets.to_vec(),
             sets_inside,
         });
@@ -220,6 +224,11 @@ impl ReferenceGraph {
     /// The units in decode order, the first being [`ReferenceGraph::first`].
     pub fn units(&self) -> &[Unit] {
         &self.units
+    }
+
+    /// `nal_unit_type` of a unit's slices, readable or not; `None` without slices.
+    pub fn nal_type(&self, unit: UnitIndex) -> Option<NalType> {
+        self.units.get(unit as usize)?.nal_type
     }
 
     /// The unit of a sample.
@@ -246,6 +255,7 @@ impl ReferenceGraph {
         sample: &[u8],
         framing: Framing,
         sets_inside: &mut Vec<Bytes>,
+        first_type: &mut Option<NalType>,
     ) -> Result<Option<Picture>, Unreadable> {
         let mut first: Option<(NalHeader, SliceHeader)> = None;
         let mut parts: Vec<IndependentPart> = Vec::new();
@@ -271,6 +281,7 @@ impl ReferenceGraph {
                     ends_sequence = true;
                 }
             } else if nal_type.is_slice() {
+                first_type.get_or_insert(nal_type);
                 let slice = SliceHeader::parse(unit, nal_type, &self.state.sets)?;
                 slice_segments += 1;
                 if slice.pps.unknown_references {
@@ -317,9 +328,14 @@ impl ReferenceGraph {
         let unit = self.units.len() as UnitIndex;
         let state = &mut self.state;
         let irap = nal_type.is_irap();
-        // After damage, an IRAP that could be a start is taken as one: POC begins anew there.
+        // What comes before the first IRAP cannot be decoded, so that this one is a start. After
+        // damage, an IRAP that could be a start is taken as one: POC begins anew there.
         let starts_sequence = irap
-            && (nal_type.is_idr() || nal_type.is_bla() || state.sequence_ended || state.uncertain);
+            && (nal_type.is_idr()
+                || nal_type.is_bla()
+                || state.sequence_ended
+                || state.irap.is_none()
+                || state.uncertain);
         if irap {
             state.irap_uncertain = state.uncertain && nal_type.is_cra();
             state.uncertain = false;
@@ -382,7 +398,8 @@ impl ReferenceGraph {
                 long.push(found.map(|f| f.0));
             }
         }
-        if kept.iter().any(|&(_, p)| p == poc) {
+        // Where a header before was not read, POC may be wrong; the edges are known not to count.
+        if !state.uncertain && kept.iter().any(|&(_, p)| p == poc) {
             return Err(Unreadable::DuplicatePoc);
         }
 

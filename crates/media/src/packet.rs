@@ -33,7 +33,7 @@ pub fn append_sample(
         };
         let dropped = match header.nal_type {
             NalType::AUD | NalType::FILLER => true,
-            NalType::EOS | NalType::EOB => !keep_ends,
+            NalType::EOS | NalType::EOB => !keep_ends || header.layer_id != 0,
             _ => header.layer_id != 0,
         };
         if !dropped {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::graph::{Picture, ReferenceGraph, UnitContent, UnitIndex};
+use crate::h265::nal::NalType;
 use crate::h265::parameter_sets::ParameterSets;
 use crate::h265::poc::PocState;
 use crate::order::DecodeIndex;
@@ -80,7 +81,7 @@ struct Facts<'g> {
     missing: Vec<bool>,
     /// Some unit of the closure has edges that are not reliable.
     uncertain: Vec<bool>,
-    /// The last IRAP strictly before the unit.
+    /// The last IRAP strictly before the unit, readable or not.
     irap_before: Vec<Option<UnitIndex>>,
 }
 
@@ -180,11 +181,12 @@ impl<'g> Facts<'g> {
                     .iter()
                     .any(|&e| of.get(e as usize).copied().unwrap_or(true))
             };
-            let missing = picture.is_none_or(|p| p.active_missing) || reaches(&facts.missing);
+            let missing = picture.is_none_or(|p| p.active_missing || facts.is_left_out(p))
+                || reaches(&facts.missing);
             let uncertain = picture.is_none_or(|p| p.uncertain) || reaches(&facts.uncertain);
             facts.missing.push(missing);
             facts.uncertain.push(uncertain);
-            if picture.is_some_and(|p| p.nal_type.is_irap()) {
+            if graph.nal_type(unit).is_some_and(NalType::is_irap) {
                 irap = Some(unit);
             }
         }
@@ -203,44 +205,54 @@ impl<'g> Facts<'g> {
         self.irap_before.get(unit as usize).copied().flatten()
     }
 
+    /// The IRAP that a unit is associated with, readable or not: itself, or the last one before.
+    fn own_irap(&self, unit: UnitIndex) -> Option<UnitIndex> {
+        if self.graph.nal_type(unit).is_some_and(NalType::is_irap) {
+            Some(unit)
+        } else {
+            self.irap_before(unit)
+        }
+    }
+
+    /// A RASL picture whose IRAP begins its sequence: no decoder decodes it (8.1.3).
+    fn is_left_out(&self, picture: &Picture) -> bool {
+        let irap = picture.irap.and_then(|irap| self.graph.picture(irap));
+        picture.nal_type.is_rasl() && irap.is_some_and(|p| p.starts_sequence)
+    }
+
     /// Decides from the headers whether a target can be had.
     fn standing(&self, unit: UnitIndex) -> Standing {
         let graph = self.graph;
-        let content = graph.units().get(unit as usize).map(|u| &u.content);
-        let picture = match content {
-            Some(UnitContent::Picture(p)) => p,
+        let picture = match graph.units().get(unit as usize).map(|u| &u.content) {
+            Some(UnitContent::Picture(p)) => Some(p),
+            Some(UnitContent::Unreadable(_)) => None,
             Some(UnitContent::Empty) => return Standing::Refused(Refusal::NoPicture),
-            Some(UnitContent::Unreadable(_)) if self.irap_before(unit).is_some() => {
-                return Standing::Fallback;
-            }
-            Some(UnitContent::Unreadable(_)) => {
-                return self.earlier_or("no IRAP comes before the picture");
-            }
             None => return Standing::Refused(Refusal::Outside),
         };
-        let Some(irap) = picture.irap else {
+        let Some(irap) = self.own_irap(unit) else {
             return self.earlier_or("no IRAP comes before the picture");
         };
-        if picture.nal_type.is_rasl() {
-            let its_irap = graph.picture(irap);
-            if its_irap.is_some_and(|p| p.starts_sequence) {
-                // Only where the graph itself begins can an earlier start change anything.
-                let was_cra = its_irap.is_some_and(|p| p.nal_type.is_cra());
-                return if picture.uncertain {
-                    Standing::Fallback
-                } else if self.irap_before(irap).is_none() && was_cra && !graph.at_stream_start() {
-                    Standing::Refused(Refusal::NeedsEarlierStart)
+        let is_rasl = graph.nal_type(unit).is_some_and(NalType::is_rasl);
+        if is_rasl {
+            const WHY: &str = "a RASL picture: it refers to pictures before the first IRAP of its \
+                               sequence";
+            let of_bla = graph.nal_type(irap).is_some_and(NalType::is_bla);
+            let left_out = picture.is_some_and(|p| !p.uncertain && self.is_left_out(p));
+            if of_bla || (left_out && self.irap_before(irap).is_some()) {
+                return Standing::Refused(Refusal::NotDecodable(WHY));
+            }
+            // Where the graph itself begins, an earlier start can change what its IRAP is.
+            if self.irap_before(irap).is_none() {
+                return if graph.nal_type(irap).is_some_and(NalType::is_cra) {
+                    self.earlier_or(WHY)
                 } else {
-                    Standing::Refused(Refusal::NotDecodable(
-                        "a RASL picture: it refers to pictures before the first IRAP of its \
-                         sequence",
-                    ))
+                    Standing::Refused(Refusal::NotDecodable(WHY))
                 };
             }
-            if self.irap_before(irap).is_none() {
-                return self.earlier_or("a RASL picture with no IRAP before its own");
-            }
         }
+        let Some(picture) = picture else {
+            return Standing::Fallback;
+        };
         if !picture.output {
             return Standing::Refused(Refusal::NotDecodable(
                 "the stream says that this picture is not shown (pic_output_flag 0)",
@@ -254,7 +266,7 @@ impl<'g> Facts<'g> {
             const WHY: &str = "it refers to a picture that is not in the stream";
             // Nothing after an IDR or BLA depends on anything before it.
             let closed = graph.picture(irap).is_some_and(|p| !p.nal_type.is_cra());
-            return if closed && !picture.nal_type.is_rasl() {
+            return if closed && !is_rasl {
                 Standing::Refused(Refusal::NotDecodable(WHY))
             } else {
                 self.earlier_or(WHY)
@@ -272,26 +284,32 @@ impl<'g> Facts<'g> {
         })
     }
 
-    /// The IRAPs that a decoder needs before a target, whatever the target refers to: it starts
-    /// at an IRAP, and takes a RASL picture only where it did not start at that picture's own.
-    fn entry_points(&self, target: UnitIndex) -> impl Iterator<Item = UnitIndex> {
-        let picture = self.graph.picture(target);
-        let own = picture.and_then(|p| p.irap);
-        let before = picture
-            .filter(|p| p.nal_type.is_rasl())
-            .and(own)
+    /// The IRAPs that a decoder needs for a unit, whatever the unit refers to: it starts at an
+    /// IRAP, and takes a RASL picture only where it did not start at that picture's own.
+    fn entry_points(&self, unit: UnitIndex) -> impl Iterator<Item = UnitIndex> {
+        let own = self.own_irap(unit);
+        let is_rasl = self.graph.nal_type(unit).is_some_and(NalType::is_rasl);
+        let before = own
+            .filter(|_| is_rasl)
             .and_then(|irap| self.irap_before(irap));
         own.into_iter().chain(before)
+    }
+
+    /// What has to be decoded before a unit, directly: its references and its entry points.
+    fn needs(&self, unit: UnitIndex) -> impl Iterator<Item = UnitIndex> {
+        self.edges(unit)
+            .iter()
+            .copied()
+            .chain(self.entry_points(unit))
     }
 
     /// The target, what it depends on, and its entry points; ascending.
     fn closure_units(&self, target: UnitIndex) -> BTreeSet<UnitIndex> {
         let mut inside = BTreeSet::new();
-        let mut open: Vec<UnitIndex> = self.entry_points(target).collect();
-        open.push(target);
+        let mut open = Vec::from([target]);
         while let Some(unit) = open.pop() {
             if inside.insert(unit) {
-                open.extend(self.edges(unit).iter().filter(|u| !inside.contains(u)));
+                open.extend(self.needs(unit).filter(|u| !inside.contains(u)));
             }
         }
         inside
@@ -299,16 +317,19 @@ impl<'g> Facts<'g> {
 
     /// Groups targets whose closures touch. Each unit is visited once, however many targets
     /// depend on it.
-    fn groups(&self, targets: &[UnitIndex], extra: &BTreeSet<UnitIndex>) -> Vec<Group> {
+    fn groups(&self, targets: &[UnitIndex], anchors: &BTreeSet<Anchor>) -> Vec<Group> {
         let mut sets = DisjointSets::new(self.graph.units().len());
         let mut inside = BTreeSet::new();
-        for &root in targets.iter().chain(extra) {
-            let mut open: Vec<UnitIndex> = self.entry_points(root).collect();
-            open.push(root);
+        for &Anchor { unit, anchored } in anchors {
+            sets.join(anchored, unit);
+        }
+        let extra = anchors.iter().map(|a| a.unit);
+        for root in targets.iter().copied().chain(extra) {
+            let mut open = Vec::from([root]);
             while let Some(unit) = open.pop() {
                 sets.join(root, unit);
                 if inside.insert(unit) {
-                    open.extend(self.edges(unit));
+                    open.extend(self.needs(unit));
                 }
             }
         }
@@ -340,7 +361,7 @@ impl<'g> Facts<'g> {
         // A decoder derives each POC from the last picture it was given: where leaving pictures
         // out would change that, the picture that anchors it is decoded too.
         loop {
-            let missing: Vec<UnitIndex> = groups
+            let missing: Vec<Anchor> = groups
                 .iter()
                 .filter_map(|g| missing_anchor(self.graph, &g.units))
                 .collect();
@@ -373,6 +394,14 @@ impl<'g> Facts<'g> {
             fallback: false,
         }
     }
+}
+
+/// A picture that is decoded for its POC alone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Anchor {
+    unit: UnitIndex,
+    /// The unit that needs it.
+    anchored: UnitIndex,
 }
 
 /// Targets whose closures touch, and the union of these.
@@ -418,8 +447,9 @@ impl DisjointSets {
 }
 
 /// Derives POC over a selection of units as a decoder would that is given nothing else, and
-/// returns the nearest picture left out that would set `prevTid0Pic` where that goes wrong.
-fn missing_anchor(graph: &ReferenceGraph, units: &BTreeSet<UnitIndex>) -> Option<UnitIndex> {
+/// returns the nearest picture left out that would set `prevTid0Pic` where that goes wrong. (The
+/// selection's POCs before that place are right, so that one is left out in between.)
+fn missing_anchor(graph: &ReferenceGraph, units: &BTreeSet<UnitIndex>) -> Option<Anchor> {
     let mut state = PocState::default();
     let mut shift: Option<i32> = None;
     for &unit in units {
@@ -436,9 +466,13 @@ fn missing_anchor(graph: &ReferenceGraph, units: &BTreeSet<UnitIndex>) -> Option
         );
         let this = p.poc.wrapping_sub(poc);
         if *shift.get_or_insert(this) != this {
-            return (0..unit)
+            let anchor = (0..unit)
                 .rev()
-                .find(|u| !units.contains(u) && graph.picture(*u).is_some_and(sets_poc_anchor));
+                .find(|u| !units.contains(u) && graph.picture(*u).is_some_and(sets_poc_anchor))?;
+            return Some(Anchor {
+                unit: anchor,
+                anchored: unit,
+            });
         }
     }
     None
@@ -456,12 +490,9 @@ impl Facts<'_> {
         let graph = self.graph;
         let mut by_start: BTreeMap<UnitIndex, Vec<UnitIndex>> = BTreeMap::new();
         for &target in targets {
-            let own = match graph.picture(target) {
-                Some(p) if p.nal_type.is_irap() => Some(target),
-                Some(p) if p.nal_type.is_rasl() => p.irap.and_then(|i| self.irap_before(i)),
-                _ => self.irap_before(target),
-            };
-            by_start.entry(own.unwrap_or(0)).or_default().push(target);
+            // The earliest of its entry points.
+            let start = self.entry_points(target).min().unwrap_or(target);
+            by_start.entry(start).or_default().push(target);
         }
         // Runs that overlap are one run.
         let mut runs: Vec<(UnitIndex, UnitIndex, Vec<UnitIndex>)> = Vec::new();
@@ -508,7 +539,8 @@ pub fn preludes(graph: &ReferenceGraph, samples: &[DecodeIndex]) -> Vec<Vec<Byte
             };
             let inside: &[Bytes] = if skipped == unit { &[] } else { &u.sets_inside };
             for set in u.sets_before.iter().chain(inside) {
-                if sets.push(set).unwrap_or(false) && place > 0 {
+                // What cannot be read here, a decoder may read: it is given everything.
+                if sets.push(set).unwrap_or(true) && place > 0 {
                     prelude.push(set.clone());
                 }
             }

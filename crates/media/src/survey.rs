@@ -20,7 +20,7 @@ pub const MOST_GOP_SAMPLES: u32 = 4096;
 pub struct Window {
     /// First sample to be read.
     pub first: DecodeIndex,
-    /// First sample that is reported: the sync sample of the GOP.
+    /// First sample that is reported: the sync sample of the GOP, or the first sample of all.
     pub gop: DecodeIndex,
     /// Behind the last sample to be read and reported.
     pub end: DecodeIndex,
@@ -28,10 +28,14 @@ pub struct Window {
     pub cut: u32,
 }
 
-/// The windows of a video, in decode order.
+/// The windows of a video, in decode order. Samples before the first sync sample have a window
+/// too: they are reported, though nothing can be decoded there.
 pub fn windows(index: &VideoIndex) -> Vec<Window> {
-    let starts: Vec<DecodeIndex> = index.sync_samples().collect();
     let count = index.sample_count();
+    let mut starts: Vec<DecodeIndex> = index.sync_samples().collect();
+    if count > 0 && starts.first() != Some(&DecodeIndex(0)) {
+        starts.insert(0, DecodeIndex(0));
+    }
     let mut windows = Vec::with_capacity(starts.len());
     let mut before: Option<DecodeIndex> = None;
     for (place, &gop) in starts.iter().enumerate() {

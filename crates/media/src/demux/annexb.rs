@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,6 +17,7 @@ use crate::h265::nal::{NalHeader, NalType, find_start_code};
 use crate::h265::parameter_sets::ParameterSets;
 use crate::h265::poc::PocState;
 use crate::h265::slice::SliceHeader;
+use crate::h265::sps::Sps;
 use crate::index::{Framing, Layout, NOT_PRESENTED, SampleDescription, SampleTable, VideoIndex};
 use crate::order::DecodeIndex;
 use crate::orientation::Orientation;
@@ -115,13 +117,14 @@ impl Builder {
 
     /// The bytes from `next` on, if they are there.
     fn take_piece(&mut self) -> Option<Bytes> {
-        let (&offset, _) = self.pieces.range(..=self.next).next_back()?;
-        let data = self.pieces.remove(&offset)?;
-        let skip = usize::try_from(self.next - offset).ok()?;
-        if skip >= data.len() {
-            return self.take_piece();
+        loop {
+            let (&offset, _) = self.pieces.range(..=self.next).next_back()?;
+            let data = self.pieces.remove(&offset)?;
+            let skip = usize::try_from(self.next - offset).ok()?;
+            if skip < data.len() {
+                return Some(data.slice(skip..));
+            }
         }
-        Some(data.slice(skip..))
     }
 }
 
@@ -143,12 +146,13 @@ struct OpenUnit {
     header_at: u64,
     /// The picture, once its first slice was seen.
     picture: Option<PictureFacts>,
+    /// Its slices are of an IRAP, readable or not.
+    irap: bool,
     has_slices: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PictureFacts {
-    irap: bool,
     shown: bool,
     /// Number of the coded video sequence, and POC in it: the order of output.
     order: (u32, i32),
@@ -163,6 +167,8 @@ struct Scanner {
     nal: Option<OpenNal>,
     unit: Option<OpenUnit>,
     sets: ParameterSets,
+    /// The first SPS of the stream.
+    first_sps: Option<Arc<Sps>>,
     set_bytes: usize,
     in_band_sets: Vec<(DecodeIndex, Bytes)>,
     poc: PocState,
@@ -270,6 +276,9 @@ impl Scanner {
             self.end_unit(nal.code_at)?;
         }
         self.enter_unit(&nal);
+        if self.first_sps.is_none() {
+            self.guess_other_codec(&nal.head);
+        }
         if header.layer_id != 0 {
             return Ok(());
         }
@@ -283,8 +292,6 @@ impl Scanner {
             }
         } else if header.nal_type.is_slice() {
             self.enter_slice(header, &nal.head);
-        } else {
-            self.guess_other_codec(&nal.head);
         }
         Ok(())
     }
@@ -294,13 +301,21 @@ impl Scanner {
             code_at: nal.code_at,
             header_at: nal.header_at,
             picture: None,
+            irap: false,
             has_slices: false,
         });
     }
 
     fn enter_set(&mut self, nal: Bytes) -> Result<(), DemuxError> {
-        // A set that cannot be read is missed where a slice names it.
-        if self.sets.push(&nal).unwrap_or(false) {
+        let news = match self.sets.push(&nal) {
+            Ok(news) => news,
+            // Missed where a slice names it; a decoder may know better, and is given it.
+            Err(_) => self.sets.nals().last() == Some(&nal),
+        };
+        if self.first_sps.is_none() {
+            self.first_sps = self.sets.first_sps().cloned();
+        }
+        if news {
             self.set_bytes += nal.len();
             if self.set_bytes > MOST_SET_BYTES {
                 return Err(DemuxError::Unsupported {
@@ -316,6 +331,7 @@ impl Scanner {
     fn enter_slice(&mut self, header: NalHeader, head: &[u8]) {
         let Some(unit) = &mut self.unit else { return };
         unit.has_slices = true;
+        unit.irap |= header.nal_type.is_irap();
         if unit.picture.is_some() {
             return;
         }
@@ -341,7 +357,6 @@ impl Scanner {
             .next(nal_type, header.temporal_id, part.poc_lsb, log2, starts);
         let skipped = nal_type.is_rasl() && self.skips_rasl;
         unit.picture = Some(PictureFacts {
-            irap: nal_type.is_irap(),
             shown: part.output && !skipped,
             order: (self.sequence, poc),
         });
@@ -368,11 +383,11 @@ impl Scanner {
         self.table
             .header_distance
             .push(u8::try_from(distance).unwrap_or(u8::MAX));
+        if unit.irap {
+            self.table.sync.push(index as u32);
+        }
         match unit.picture {
             Some(p) => {
-                if p.irap {
-                    self.table.sync.push(index as u32);
-                }
                 self.last_order = p.order;
                 self.orders.push(p.shown.then_some(p.order));
             }
@@ -398,7 +413,7 @@ impl Scanner {
     }
 
     fn check_codec(&self) -> Result<(), DemuxError> {
-        if self.sets.first_sps().is_some() {
+        if self.first_sps.is_some() {
             return Ok(());
         }
         Err(match self.other_codec {
@@ -437,7 +452,7 @@ impl Scanner {
                 *slot = place as u32;
             }
         }
-        let sps = self.sets.first_sps();
+        let sps = self.first_sps.as_deref();
         // A raw stream has no times: the VUI's rate where it makes sense, else FFmpeg's 25.
         let (units, timescale) = sps
             .and_then(|s| s.vui.timing)

@@ -2,7 +2,8 @@
 //! that tests can make streams of any structure. It follows the syntax tables of clause 7.3 and
 //! shares no code with the parser.
 
-#![allow(dead_code, unreachable_pub)]
+// Each test program uses a part of it.
+#![allow(dead_code, unused_imports, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod bits;
