@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_the_third as sys;
 
+use super::completeness::{Ledger, get_marked_buffer};
 use super::picture::{OwnedFrame, Picture};
 use super::{describe, silence_log};
 use crate::CodecError;
@@ -79,8 +80,8 @@ impl HevcDecoder {
     }
 
     /// Decodes one access unit in Annex B framing (start codes; parameter sets where they are
-    /// due). `id` is the identity that its picture will carry; use each once between two
-    /// flushes. `sink` gets the pictures that have become ready: none, this one or earlier ones.
+    /// due). `id` is the identity that its picture will carry; identities rise from send to send
+    /// between two flushes. `sink` gets the pictures that have become ready: none, this one or earlier ones.
     ///
     /// # Errors
     /// On an error the access unit's own picture never comes out. Pictures that were complete
@@ -106,7 +107,7 @@ impl HevcDecoder {
             // SAFETY: both pointers are valid and owned; libavcodec takes its own reference to
             // the packet's buffer.
             let code = unsafe {
-                sys::avcodec_send_packet(self.context.0.as_ptr(), self.packet.0.as_ptr())
+                sys::avcodec_send_packet(self.context.pointer.as_ptr(), self.packet.0.as_ptr())
             };
             let full = code == AGAIN;
             if code < 0 && !full {
@@ -114,7 +115,7 @@ impl HevcDecoder {
             }
             let got = self.receive_all(sink)?;
             if !full {
-                return Ok(());
+                return self.settle(i64::MAX);
             }
             if got == 0 {
                 // Neither takes a packet nor gives a picture: the API rules this out, and a
@@ -139,21 +140,29 @@ impl HevcDecoder {
             }
         };
         // SAFETY: the context is valid; a null packet asks for what is still inside.
-        let code = unsafe { sys::avcodec_send_packet(self.context.0.as_ptr(), ptr::null()) };
+        let code = unsafe { sys::avcodec_send_packet(self.context.pointer.as_ptr(), ptr::null()) };
         // "End of file" means that draining had begun already.
         let result = if code < 0 && code != sys::AVERROR_EOF && code != AGAIN {
             Err(Failure::Libav(code))
         } else {
-            self.receive_all(&mut complete)
+            let received = self.receive_all(&mut complete);
+            // The end of the stream was reached: no thread is at work any more.
+            received.and_then(|_| {
+                self.context
+                    .ledger
+                    .settle(i64::MAX)
+                    .map_err(Failure::Incomplete)
+            })
         };
         self.flush();
-        result.map(drop).map_err(|e| e.into_error(None))
+        result.map_err(|e| e.into_error(None))
     }
 
     /// Drops all state without output.
     pub fn flush(&mut self) {
         // SAFETY: the context is valid and open.
-        unsafe { sys::avcodec_flush_buffers(self.context.0.as_ptr()) };
+        unsafe { sys::avcodec_flush_buffers(self.context.pointer.as_ptr()) };
+        self.context.ledger.clear();
         self.failed = None;
     }
 
@@ -164,7 +173,7 @@ impl HevcDecoder {
             // SAFETY: both pointers are valid and owned; the frame is unreferenced first by
             // libavcodec.
             let code = unsafe {
-                sys::avcodec_receive_frame(self.context.0.as_ptr(), self.frame.as_mut_ptr())
+                sys::avcodec_receive_frame(self.context.pointer.as_ptr(), self.frame.as_mut_ptr())
             };
             match code {
                 AGAIN | sys::AVERROR_EOF => return Ok(count),
@@ -173,8 +182,33 @@ impl HevcDecoder {
             }
             count = count.saturating_add(1);
             let filled = self.frame.take().map_err(Failure::Picture)?;
-            sink(Picture::new(filled).map_err(Failure::Picture)?);
+            let picture = Picture::new(filled).map_err(Failure::Picture)?;
+            if matches!(self.threading, Threading::Frames(_)) {
+                // All that was sent up to this picture is decoded; what it refers to is among it.
+                self.settle(picture.id())?;
+                sink(picture);
+            } else {
+                // What was sent last is decoded; only that picture itself can suffer from it.
+                let settled = self.settle(i64::MAX);
+                if !matches!(settled, Err(Failure::Incomplete(id)) if id == picture.id()) {
+                    sink(picture);
+                }
+                settled?;
+            }
         }
+    }
+
+    /// Whether the pictures up to an identity are complete. With frame threads, later ones are
+    /// still being decoded.
+    fn settle(&self, up_to: i64) -> Result<(), Failure> {
+        let up_to = match self.threading {
+            Threading::Frames(_) if up_to == i64::MAX => return Ok(()),
+            _ => up_to,
+        };
+        self.context
+            .ledger
+            .settle(up_to)
+            .map_err(Failure::Incomplete)
     }
 
     fn note_failure(&mut self, failure: Failure, id: Option<i64>) -> CodecError {
@@ -183,6 +217,8 @@ impl HevcDecoder {
             return failure.into_error(None);
         }
         self.failed = id;
+        // What it had begun is not finished any more; all before it was looked at.
+        self.context.ledger.clear();
         failure.into_error(id)
     }
 }
@@ -193,6 +229,8 @@ const AGAIN: i32 = sys::AVERROR(libc::EAGAIN);
 /// What stops a send or a drain, before it is known which access unit it is laid to.
 enum Failure {
     Libav(i32),
+    /// The picture of this access unit has blocks that were not decoded.
+    Incomplete(i64),
     Picture(CodecError),
 }
 
@@ -204,6 +242,10 @@ impl Failure {
                 id,
                 reason: describe(code),
             },
+            Self::Incomplete(found) => CodecError::Decode {
+                id: id.map(|_| found),
+                reason: "the slice data end before the picture is complete".into(),
+            },
             Self::Picture(error) => error,
         }
     }
@@ -211,7 +253,11 @@ impl Failure {
 
 /// An open decoder context.
 #[derive(Debug)]
-struct Context(NonNull<sys::AVCodecContext>);
+struct Context {
+    pointer: NonNull<sys::AVCodecContext>,
+    /// The context's `opaque` points to it; dropped after the context.
+    ledger: Box<Ledger>,
+}
 
 impl Context {
     fn open(threading: Threading, max_pixels: u64) -> Result<Self, CodecError> {
@@ -223,7 +269,10 @@ impl Context {
         }
         // SAFETY: `codec` is a decoder of the library.
         let context = unsafe { sys::avcodec_alloc_context3(codec) };
-        let context = Self(NonNull::new(context).ok_or(CodecError::OutOfMemory)?);
+        let context = Self {
+            pointer: NonNull::new(context).ok_or(CodecError::OutOfMemory)?,
+            ledger: Box::default(),
+        };
         let (kind, threads) = match threading {
             Threading::Single => (0, 1),
             Threading::Slices(n) => (sys::FF_THREAD_SLICE, n.get()),
@@ -231,19 +280,21 @@ impl Context {
         };
         // SAFETY: the context is valid and not yet open; these fields may be set until then.
         unsafe {
-            let c = &mut *context.0.as_ptr();
+            let c = &mut *context.pointer.as_ptr();
             c.thread_count = i32::try_from(threads).unwrap_or(i32::MAX);
             c.thread_type = kind;
             // Errors come back as errors; a picture with concealed damage is of no use here. Where
-            // the stream carries the MD5 of its pictures (H.265, D.3.19), it is compared: without
-            // it libavcodec does not notice slice data that end early.
+            // the stream carries the MD5 of its pictures (H.265, D.3.19), it is compared.
             c.err_recognition = sys::AV_EF_EXPLODE | sys::AV_EF_CRCCHECK;
             c.max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
             // libavcodec rounds the left edge to its buffers' alignment; `Picture` does not.
             c.apply_cropping = 0;
+            // Slice data that end early are no error to libavcodec: see `completeness`.
+            c.get_buffer2 = Some(get_marked_buffer);
+            c.opaque = ptr::from_ref(&*context.ledger).cast_mut().cast();
         }
         // SAFETY: context and codec are valid; there are no options.
-        let code = unsafe { sys::avcodec_open2(context.0.as_ptr(), codec, ptr::null_mut()) };
+        let code = unsafe { sys::avcodec_open2(context.pointer.as_ptr(), codec, ptr::null_mut()) };
         match code {
             0.. => Ok(context),
             code if code == sys::AVERROR(libc::ENOMEM) => Err(CodecError::OutOfMemory),
@@ -256,8 +307,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        let mut context = self.0.as_ptr();
-        // SAFETY: owned, and not used after this.
+        let mut context = self.pointer.as_ptr();
+        // SAFETY: owned, and not used after this; its threads have ended when it returns.
         unsafe { sys::avcodec_free_context(&mut context) };
     }
 }
