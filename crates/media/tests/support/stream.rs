@@ -240,7 +240,9 @@ impl Encoder<'_> {
     fn irap_of_new_sequence(&mut self) {
         let nal_type = *self.t.pick(&[19, 20, 21, 16, 17, 18]);
         let poc = self.new_sequence(nal_type);
-        let eos = !self.drafts.is_empty() && (nal_type == 21 || self.t.one_in(4));
+        // Behind pictures that no IRAP comes before, a CRA begins a sequence by itself.
+        let must_end = nal_type == 21 && self.irap.is_some();
+        let eos = !self.drafts.is_empty() && (must_end || self.t.one_in(4));
         if !self.drafts.is_empty() {
             match self.t.below(6) {
                 0 => {
