@@ -363,7 +363,7 @@ impl<'g> Facts<'g> {
         loop {
             let missing: Vec<Anchor> = groups
                 .iter()
-                .filter_map(|g| missing_anchor(self.graph, &g.units))
+                .flat_map(|g| missing_anchors(self.graph, &g.units))
                 .collect();
             if missing.is_empty() {
                 break;
@@ -446,36 +446,64 @@ impl DisjointSets {
     }
 }
 
-/// Derives POC over a selection of units as a decoder would that is given nothing else, and
-/// returns the nearest picture left out that would set `prevTid0Pic` where that goes wrong. (The
-/// selection's POCs before that place are right, so that one is left out in between.)
-fn missing_anchor(graph: &ReferenceGraph, units: &BTreeSet<UnitIndex>) -> Option<Anchor> {
+/// Derives POC over a selection of units as a decoder would that is given nothing else, and at the
+/// first place where that goes wrong returns the pictures left out that set it right.
+fn missing_anchors(graph: &ReferenceGraph, units: &BTreeSet<UnitIndex>) -> Vec<Anchor> {
     let mut state = PocState::default();
     let mut shift: Option<i32> = None;
+    let mut last_anchor = units.first().copied().unwrap_or(0);
     for &unit in units {
         let Some(p) = graph.picture(unit) else {
             continue;
         };
         let starts = shift.is_none() || p.starts_sequence;
-        let poc = state.next(
-            p.nal_type,
-            p.temporal_id,
-            p.poc_lsb,
-            p.sps.log2_max_poc_lsb,
-            starts,
-        );
-        let this = p.poc.wrapping_sub(poc);
-        if *shift.get_or_insert(this) != this {
-            let anchor = (0..unit)
-                .rev()
-                .find(|u| !units.contains(u) && graph.picture(*u).is_some_and(sets_poc_anchor))?;
-            return Some(Anchor {
-                unit: anchor,
-                anchored: unit,
-            });
+        let before = state;
+        let this = p.poc.wrapping_sub(next_poc(&mut state, p, starts));
+        let shift = *shift.get_or_insert(this);
+        if shift != this {
+            let left_out: Vec<UnitIndex> = (last_anchor..unit)
+                .filter(|u| !units.contains(u) && graph.picture(*u).is_some_and(sets_poc_anchor))
+                .collect();
+            return fewest_anchors(graph, before, shift, &left_out, unit);
+        }
+        if sets_poc_anchor(p) {
+            last_anchor = unit;
         }
     }
-    None
+    Vec::new()
+}
+
+/// As few of the pictures left out as lead the POC from `state` to `anchored`: always the last one
+/// whose POC comes out right. The next one always does, so that this ends.
+fn fewest_anchors(
+    graph: &ReferenceGraph,
+    mut state: PocState,
+    shift: i32,
+    left_out: &[UnitIndex],
+    anchored: UnitIndex,
+) -> Vec<Anchor> {
+    let lead_to = |state: PocState, unit: UnitIndex| {
+        let (mut state, p) = (state, graph.picture(unit)?);
+        let poc = next_poc(&mut state, p, false);
+        (p.poc.wrapping_sub(poc) == shift).then_some(state)
+    };
+    let mut anchors = Vec::new();
+    let mut from = 0;
+    while lead_to(state, anchored).is_none() {
+        let rest = left_out.iter().enumerate().skip(from).rev();
+        let mut reached = rest.filter_map(|(place, &u)| Some((place, u, lead_to(state, u)?)));
+        let Some((place, unit, next)) = reached.next() else {
+            break;
+        };
+        anchors.push(Anchor { unit, anchored });
+        (state, from) = (next, place + 1);
+    }
+    anchors
+}
+
+fn next_poc(state: &mut PocState, p: &Picture, starts: bool) -> i32 {
+    let log2 = p.sps.log2_max_poc_lsb;
+    state.next(p.nal_type, p.temporal_id, p.poc_lsb, log2, starts)
 }
 
 /// The picture becomes `prevTid0Pic` (8.3.1).

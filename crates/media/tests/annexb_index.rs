@@ -178,7 +178,7 @@ fn tape() -> impl Strategy<Value = Tape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn units_stand_where_they_were_put(mut t in tape()) {

@@ -55,8 +55,7 @@ impl<'s> View<'s> {
         let (mut damaged, mut guessed) = (false, false);
         let mut sequence_from = first;
         let mut begins = false;
-        for u in first..stream.aus.len() {
-            let au = &stream.aus[u];
+        for (u, au) in stream.aus.iter().enumerate().skip(first) {
             let t = &mut truths[u];
             t.irap_before = irap;
             if is_irap(au.nal_type) {
@@ -460,7 +459,7 @@ fn tape() -> impl Strategy<Value = Tape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
     fn sound_streams(mut t in tape()) {

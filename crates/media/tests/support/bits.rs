@@ -36,7 +36,7 @@ impl BitWriter {
     /// `rbsp_trailing_bits()`, and the whole as bytes.
     pub fn rbsp(mut self) -> Vec<u8> {
         self.bits.push(true);
-        while self.bits.len() % 8 != 0 {
+        while !self.bits.len().is_multiple_of(8) {
             self.bits.push(false);
         }
         let byte = |c: &[bool]| c.iter().fold(0u8, |b, &bit| (b << 1) | u8::from(bit));

@@ -28,7 +28,7 @@ fn is_leading(nal_type: u8) -> bool {
     is_rasl(nal_type) || is_radl(nal_type)
 }
 pub fn is_non_reference(nal_type: u8) -> bool {
-    nal_type < 16 && nal_type % 2 == 0
+    nal_type < 16 && nal_type.is_multiple_of(2)
 }
 
 /// What is to be made.
@@ -445,7 +445,7 @@ impl Encoder<'_> {
             let coded_cycle = n.cycle.map(|c| c - cycle);
             cycle = n.cycle.unwrap_or(cycle);
             let lsb = (n.picture.poc & mask) as u32;
-            let from = n.in_sps.map_or(Err((lsb, n.used)), Ok);
+            let from = n.in_sps.ok_or((lsb, n.used));
             coded_long.push(Lt { from, coded_cycle });
         }
 
