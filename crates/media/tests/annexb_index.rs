@@ -404,3 +404,42 @@ fn sets_that_cannot_be_read_are_kept_once() {
     assert_eq!(index.parameter_sets_before(DecodeIndex(2)).len(), 3);
     assert!(index.parameter_sets_before(DecodeIndex(3)).contains(&odd));
 }
+
+/// A slice that is cut short reads on into zeros that are not its own, or not, as the pieces of
+/// the object fall: it must not.
+#[test]
+fn zeros_behind_a_cut_slice_are_none_of_it() {
+    let start = small(None, 2);
+    let slice = SliceSpec {
+        poc_lsb: 0x91,
+        ..SliceSpec::default()
+    };
+    let slice = slice.nal(&SpsSpec::default(), &PpsSpec::default());
+    for cut in 2..slice.len() {
+        let mut bytes = start.clone();
+        bytes.extend([0, 0, 0, 1]);
+        bytes.extend(&slice[..cut]);
+        bytes.extend([0; 5]);
+        bytes.extend(&start);
+        let whole = index(&bytes);
+        let mut without = start.clone();
+        without.extend([0, 0, 0, 1]);
+        without.extend(&slice[..cut]);
+        without.extend(&start);
+        let frames = |i: &Result<VideoIndex, _>| i.as_ref().map(VideoIndex::frame_count).ok();
+        assert_eq!(frames(&whole), frames(&index(&without)), "{cut}");
+        for numbers in [[100u32; 40], [0; 40], [6; 40], [3; 40]] {
+            let mut t = Tape::new(numbers.to_vec());
+            assert_eq!(index_in_pieces(&bytes, &mut t), whole, "{cut}");
+        }
+        for at in start.len()..bytes.len() {
+            let mut builder = IndexBuilder::new(bytes.len() as u64);
+            builder.push(0, Bytes::copy_from_slice(&bytes[..at]));
+            builder.push(at as u64, Bytes::copy_from_slice(&bytes[at..]));
+            let Ok(Step::Finished(got)) = builder.step() else {
+                panic!("not finished");
+            };
+            assert_eq!(Ok(*got), whole, "{cut} {at}");
+        }
+    }
+}

@@ -262,6 +262,11 @@ impl Scanner {
         let Some(mut nal) = self.nal.take() else {
             return Ok(());
         };
+        let whole = nal.head.len() < SET_HEAD;
+        // trailing_zero_8bits and the beginning of the next start code are none of its bytes (B.2);
+        // how many of them came along hangs on where the pieces end.
+        let used = nal.head.iter().rposition(|&b| b != 0).map_or(0, |p| p + 1);
+        nal.head.truncate(used);
         let Some(header) = NalHeader::parse(&nal.head) else {
             self.guess_other_codec(&nal.head);
             self.enter_unit(&nal);
@@ -285,9 +290,7 @@ impl Scanner {
         if is_end {
             self.sequence_ended = true;
         } else if header.nal_type.is_parameter_set() {
-            if nal.head.len() < SET_HEAD {
-                let used = nal.head.iter().rposition(|&b| b != 0).map_or(0, |p| p + 1);
-                nal.head.truncate(used);
+            if whole {
                 self.enter_set(Bytes::from(nal.head))?;
             }
         } else if header.nal_type.is_slice() {

@@ -603,7 +603,7 @@ impl Encoder<'_> {
                             };
                             bytes = slice.nal(&sps, &strange);
                         }
-                        1 => bytes.truncate(3),
+                        1 => bytes.truncate(2),
                         // The picture's first slice is lost.
                         _ => bytes[2] &= 0x7f,
                     }
