@@ -12,11 +12,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use media::demux::{HEAD_BYTES, IndexBuilder, Step, TAIL_BYTES};
-use media::graph::ReferenceGraph;
-use media::h265::ParameterSets;
-use media::plan::{Depth, closure};
-use media::sidecar::plain_start;
-use media::{DecodeIndex, VideoIndex};
+use media::{VideoIndex, survey};
 
 fn main() -> ExitCode {
     let mut csv = false;
@@ -73,28 +69,21 @@ impl Costs {
             samples: index.sample_count(),
             ..Self::default()
         };
-        let syncs: Vec<DecodeIndex> = index.sync_samples().collect();
-        costs.gops = syncs.len();
-        // Leading pictures of a GOP may depend on the GOP before: the graph begins there.
-        for (place, &sync) in syncs.iter().enumerate() {
-            let before = place.checked_sub(1).and_then(|p| syncs.get(p));
-            let next = syncs.get(place.saturating_add(1)).copied();
-            let end = next.unwrap_or(DecodeIndex(index.sample_count()));
-            let first = before.copied().unwrap_or(sync);
-            let graph = read_graph(&file, &index, first, end)?;
-            for target in (sync.0..end.0).map(DecodeIndex) {
-                let active = closure(&graph, target, Depth::Active);
-                let rps = closure(&graph, target, Depth::Rps);
-                let (Some(active), Some(rps)) = (active, rps) else {
+        for window in survey::windows(&index) {
+            costs.gops = costs.gops.saturating_add(1);
+            let samples = window.samples(&index);
+            let data: Result<Vec<Bytes>, io::Error> = samples
+                .iter()
+                .map(|sample| read(&file, sample.range().start, sample.range().end))
+                .collect();
+            for report in survey::report(&index, &window, data?.iter().map(AsRef::as_ref)) {
+                let (Some(active), Some(rps)) = (report.closure, report.rps_closure) else {
                     costs.unknown = costs.unknown.saturating_add(1);
                     continue;
                 };
-                costs.active.push(active.len());
-                costs.rps.push(rps.len());
-                let start = plain_start(&index, target).unwrap_or(DecodeIndex(0));
-                costs
-                    .prefix
-                    .push(target.0.saturating_sub(start.0).saturating_add(1) as usize);
+                costs.active.push(active as usize);
+                costs.rps.push(rps as usize);
+                costs.prefix.push(report.prefix as usize);
             }
         }
         for list in [&mut costs.active, &mut costs.rps, &mut costs.prefix] {
@@ -177,26 +166,4 @@ fn read_index(file: &File) -> Result<VideoIndex, Box<dyn std::error::Error>> {
             }
         }
     }
-}
-
-/// The graph of the samples `first..end`.
-fn read_graph(
-    file: &File,
-    index: &VideoIndex,
-    first: DecodeIndex,
-    end: DecodeIndex,
-) -> Result<ReferenceGraph, Box<dyn std::error::Error>> {
-    let sets = ParameterSets::from_nals(&index.parameter_sets_before(first));
-    let mut graph = ReferenceGraph::new(first, sets, first.0 == 0);
-    for at in (first.0..end.0).map(DecodeIndex) {
-        let sample = index.sample(at).ok_or("the index lacks a sample")?;
-        let framing = index
-            .descriptions()
-            .get(usize::from(sample.description))
-            .ok_or("a sample without a description")?
-            .framing;
-        let range = sample.range();
-        graph.push(&read(file, range.start, range.end)?, framing, &[]);
-    }
-    Ok(graph)
 }
