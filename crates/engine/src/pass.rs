@@ -268,7 +268,7 @@ impl Job {
         pass: DecodePass,
         alone: bool,
     ) -> Option<Run> {
-        let spread = match (alone, pass.wavefront, pass.samples.len()) {
+        let spread = match (alone, pass.rows_in_parallel, pass.samples.len()) {
             (true, true, _) => Spread::Slices,
             (true, false, 2..) => Spread::Frames,
             _ => Spread::Single,

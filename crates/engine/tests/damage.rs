@@ -69,7 +69,7 @@ impl Damage {
 }
 
 /// Engines in all the ways in which a pass is decoded: on one thread, or on two by rows (where
-/// the stream has wavefronts) or by pictures (where it has none).
+/// the stream has wavefronts and no SAO) or by pictures.
 fn engines(place: &Place) -> [Engine; 2] {
     [1, 2].map(|workers| place.engine(|c| c.workers = workers))
 }
@@ -90,7 +90,7 @@ fn sound(outcomes: &[FrameOutcome]) -> Vec<Vec<u8>> {
 async fn damage_spoils_what_depends_on_it_and_nothing_else() {
     let mut random = StdRng::seed_from_u64(20);
     for name in [
-        "wavefronts",
+        "wavefronts_without_sao",
         "no_wavefronts",
         "closed_gop",
         "b_frames_8",
@@ -154,7 +154,12 @@ async fn damage_spoils_what_depends_on_it_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_headers_cost_their_gop_and_no_other() {
     let mut random = StdRng::seed_from_u64(21);
-    for name in ["closed_gop", "wavefronts", "slices", "open_gop_rasl"] {
+    for name in [
+        "closed_gop",
+        "wavefronts_without_sao",
+        "slices",
+        "open_gop_rasl",
+    ] {
         let place = Place::with(&[name]);
         let file = clip_bytes(name);
         let whole = place.engine(|_| {});
@@ -252,7 +257,7 @@ async fn a_gop_with_every_other_picture_damaged_still_serves_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decoder_that_met_damage_serves_other_videos_exactly() {
     let mut random = StdRng::seed_from_u64(23);
-    let names = ["wavefronts", "no_wavefronts"];
+    let names = ["wavefronts_without_sao", "no_wavefronts"];
     let place = Place::with(&names);
     for (n, name) in names.iter().enumerate() {
         let mut bytes = clip_bytes(name);

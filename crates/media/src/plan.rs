@@ -42,8 +42,10 @@ pub struct DecodePass {
     /// Everything from the IRAP on is decoded, because the graph does not say what depends on
     /// what. An error at any sample then spoils all targets from there on.
     pub fallback: bool,
-    /// Every picture can be decoded row by row in parallel (WPP).
-    pub wavefront: bool,
+    /// Every picture can be decoded row by row in parallel, exactly: it was coded with wavefronts
+    /// and without sample adaptive offset. (libavcodec's rows read, for SAO, samples of their
+    /// neighbours that are not always finished: now and then a picture came out a little wrong.)
+    pub rows_in_parallel: bool,
     /// For each sample, the places in `samples` of what it refers to. Empty in a fallback pass.
     pub references: Vec<Vec<u32>>,
 }
@@ -385,10 +387,10 @@ impl<'g> Facts<'g> {
         let sample = |u: &UnitIndex| self.graph.sample_of(*u);
         DecodePass {
             references: references.collect(),
-            wavefront: group
-                .units
-                .iter()
-                .all(|&u| self.graph.picture(u).is_some_and(|p| p.wavefront)),
+            rows_in_parallel: group.units.iter().all(|&u| {
+                let picture = self.graph.picture(u);
+                picture.is_some_and(|p| p.wavefront && !p.sps.sample_adaptive_offset)
+            }),
             samples: group.units.iter().map(sample).collect(),
             targets: group.targets.iter().map(sample).collect(),
             fallback: false,
@@ -541,7 +543,7 @@ impl Facts<'_> {
                     samples: (start..=end).map(|u| graph.sample_of(u)).collect(),
                     targets: targets.into_iter().map(|u| graph.sample_of(u)).collect(),
                     fallback: true,
-                    wavefront: false,
+                    rows_in_parallel: false,
                     references: Vec::new(),
                 }
             })

@@ -372,13 +372,11 @@ fn check_plan(view: &View<'_>, graph: &ReferenceGraph, targets: &[usize], depth:
             let got: BTreeSet<usize> = references.iter().map(|&r| samples[r as usize]).collect();
             assert_eq!(got, *view.edges(samples[place], depth));
         }
-        let wpp = |&u: &usize| {
-            graph
-                .picture(graph.unit_of(d(u)).unwrap())
-                .unwrap()
-                .wavefront
+        let rows = |&u: &usize| {
+            let picture = graph.picture(graph.unit_of(d(u)).unwrap()).unwrap();
+            picture.wavefront && !picture.sps.sample_adaptive_offset
         };
-        assert_eq!(pass.wavefront, samples.iter().all(wpp));
+        assert_eq!(pass.rows_in_parallel, samples.iter().all(rows));
     }
     assert!(due.is_empty(), "not answered: {due:?}");
     // In the order of what was asked first.

@@ -255,6 +255,8 @@ fn streams() -> Vec<Recipe> {
         .x265("weightp=1:weightb=1:keyint=250"),
         Recipe::new("slices").x265("slices=4:keyint=48"),
         Recipe::new("wavefronts").x265("wpp=1:ctu=16:min-cu-size=8:keyint=48"),
+        // Without sample adaptive offset, rows of it are decoded side by side.
+        Recipe::new("wavefronts_without_sao").x265("wpp=1:ctu=16:min-cu-size=8:no-sao=1:keyint=48"),
         Recipe::new("no_wavefronts").x265("wpp=0:keyint=48"),
         Recipe::new("intra_refresh")
             .x265("intra-refresh=1:keyint=24:bframes=2")

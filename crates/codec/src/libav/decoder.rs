@@ -21,8 +21,9 @@ pub const DEFAULT_MAX_PIXELS: u64 = 8192 * 8192;
 pub enum Threading {
     /// All in the caller's thread.
     Single,
-    /// Slices or CTU rows (WPP) of one picture at a time: lowers the latency of a single picture,
-    /// where the stream has slices or WPP.
+    /// CTU rows (WPP) of one picture at a time: lowers the latency of a single picture. Not exact
+    /// in streams with sample adaptive offset: rows filter with samples of their neighbours that
+    /// are not always finished. Useful only where the stream has WPP.
     Slices(NonZero<usize>),
     /// Several pictures at a time: raises the throughput of a run of pictures; each comes out
     /// later by one send per thread.
@@ -287,6 +288,9 @@ impl Context {
             // the stream carries the MD5 of its pictures (H.265, D.3.19), it is compared.
             c.err_recognition = sys::AV_EF_EXPLODE | sys::AV_EF_CRCCHECK;
             c.max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
+            // Synthesised film grain is no part of the decoded picture (H.265, D.3.14: how it is
+            // shown), and libavcodec keeps a stream's grain over a flush, for the next stream.
+            c.export_side_data = sys::AV_CODEC_EXPORT_DATA_FILM_GRAIN as i32;
             // libavcodec rounds the left edge to its buffers' alignment; `Picture` does not.
             c.apply_cropping = 0;
             // Slice data that end early are no error to libavcodec: see `completeness`.
