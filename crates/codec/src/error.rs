@@ -23,7 +23,7 @@ pub enum CodecError {
     #[error("{}: {reason}", match .id { Some(id) => format!("access unit {id} cannot be decoded"), None => "decoding failed".into() })]
     Decode {
         /// The identity of the access unit that was being sent. With [`crate::Threading::Frames`]
-        /// and in a drain the cause may be an earlier one, and this is `None`.
+        /// the cause may be an earlier one, and this is `None`.
         id: Option<i64>,
         /// What libavcodec said.
         reason: String,

@@ -127,12 +127,15 @@ fn the_conformance_window_is_cut_out_exactly() {
         let crop = format!("crop={width}:{height}:{left}:{top}:exact=1");
         let theirs = support::ffmpeg(&["-i", from, "-vf", &crop, "-f", "rawvideo", "-"]);
         let stream = std::fs::read(&cropped).unwrap();
+        let shown: Vec<i64> = support::oracle(&cropped).iter().map(|f| f.0).collect();
         for threading in threadings() {
             let mut decoder = HevcDecoder::new(threading).unwrap();
             let pictures = decode_all(&mut decoder, &access_units(&stream)).unwrap();
             assert_eq!((pictures[0].width(), pictures[0].height()), (width, height));
-            let mine: Vec<u8> = pictures.iter().flat_map(support::raw).collect();
-            assert!(mine == theirs, "{pix_fmt} {threading:?}");
+            let mine = shown
+                .iter()
+                .flat_map(|&at| support::raw(&pictures[at as usize]));
+            assert!(mine.eq(theirs.iter().copied()), "{pix_fmt} {threading:?}");
         }
     }
 }
@@ -161,60 +164,50 @@ fn default_clip() -> (PathBuf, Vec<u8>) {
     (path, stream)
 }
 
+/// Pictures come out when they are decoded, not when they are due.
 #[test]
-fn identities_follow_their_pictures_through_reordering() {
+fn pictures_come_in_the_order_of_their_access_units() {
     let (path, stream) = default_clip();
     let units = access_units(&stream);
-    let oracle: Vec<u64> = support::oracle(&path, 416 * 240 * 3 / 2)
-        .iter()
-        .map(|p| support::fnv(p))
-        .collect();
-    // Presentation order of the access units, as ffprobe sees it.
-    let probed = std::process::Command::new("ffprobe")
-        .args([
-            "-v",
-            "error",
-            "-show_entries",
-            "frame=pkt_pos",
-            "-of",
-            "csv=p=0",
-        ])
-        .arg(&path)
-        .output()
-        .unwrap();
-    let positions: Vec<u64> = String::from_utf8(probed.stdout)
-        .unwrap()
-        .lines()
-        // A frame with side data has an empty line after it.
-        .filter(|l| !l.is_empty())
-        .map(|l| l.trim_matches(',').parse().unwrap())
-        .collect();
-    let mut by_position = positions.clone();
-    by_position.sort_unstable();
-    assert_ne!(positions, by_position, "the clip has B-pictures");
+    let shown: Vec<i64> = support::oracle(&path).iter().map(|f| f.0).collect();
+    assert!(!shown.is_sorted(), "the clip has B-pictures");
     for threading in threadings() {
+        let delay = match threading {
+            Threading::Frames(n) => n.get() - 1,
+            _ => 0,
+        };
         let mut decoder = HevcDecoder::new(threading).unwrap();
-        let pictures = decode_all(&mut decoder, &units).unwrap();
-        for (shown, picture) in pictures.iter().enumerate() {
-            let decoded = by_position.binary_search(&positions[shown]).unwrap();
-            assert_eq!(picture.id(), decoded as i64, "{threading:?}");
-            assert_eq!(support::fnv(&support::raw(picture)), oracle[shown]);
+        let mut ids = Vec::new();
+        for (id, unit) in units.iter().enumerate() {
+            decoder
+                .send(unit, id as i64, &mut |p| ids.push(p.id()))
+                .unwrap();
+            assert_eq!(ids.len(), (id + 1).saturating_sub(delay), "{threading:?}");
         }
+        decoder.finish(&mut |p| ids.push(p.id())).unwrap();
+        assert!(ids.iter().copied().eq(0..units.len() as i64));
     }
 }
 
+/// An identity is the caller's; nothing is read into it.
 #[test]
-fn extreme_identities() {
-    let (_, stream) = default_clip();
+fn any_identities() {
+    let (path, stream) = default_clip();
     let units = access_units(&stream);
-    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    for id in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
+    let mut oracle = support::oracle(&path);
+    oracle.sort_by_key(|f| f.0);
+    let ids = [i64::MAX, 7, 7, -1, 0, i64::MIN + 1, i64::MIN, 7];
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
         let mut out = Vec::new();
-        decoder
-            .send(units[0], id, &mut |p| out.push(p.id()))
-            .unwrap();
-        decoder.drain(&mut |p| out.push(p.id())).unwrap();
-        assert_eq!(out, [id]);
+        for (unit, id) in units.iter().zip(ids) {
+            decoder.send(unit, id, &mut |p| out.push(p)).unwrap();
+        }
+        decoder.finish(&mut |p| out.push(p)).unwrap();
+        assert!(out.iter().map(codec::Picture::id).eq(ids));
+        for (picture, (_, frame)) in out.iter().zip(&oracle) {
+            support::assert_equals("any identity", picture, frame);
+        }
     }
 }
 
@@ -279,13 +272,9 @@ fn garbage_is_refused_or_survived_and_leaves_the_decoder_as_new() {
         for (i, bad) in garbage(units[0]).iter().enumerate() {
             let sent = decoder.send(bad, i as i64, &mut drop);
             let next = decoder.send(units[1], 1000, &mut drop);
-            let drained = if i % 2 == 0 {
-                decoder.drain(&mut drop)
-            } else {
-                decoder.flush();
-                Ok(())
-            };
-            refused += usize::from(sent.is_err() || next.is_err() || drained.is_err());
+            let finished = decoder.finish(&mut drop);
+            decoder.flush();
+            refused += usize::from(sent.is_err() || next.is_err() || finished.is_err());
             if i % 50 == 0 {
                 let pictures = decode_all(&mut decoder, &units)
                     .unwrap_or_else(|e| panic!("{threading:?}, after {i}: {e}"));
@@ -303,50 +292,75 @@ fn garbage_is_refused_or_survived_and_leaves_the_decoder_as_new() {
 }
 
 #[test]
-fn an_empty_access_unit_is_refused_and_ends_nothing() {
+fn an_empty_access_unit_is_refused_and_the_decoder_begins_anew() {
     let (path, stream) = default_clip();
     let units = access_units(&stream);
-    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    let mut out = Vec::new();
-    for (id, unit) in units.iter().enumerate() {
-        decoder.send(unit, id as i64, &mut |p| out.push(p)).unwrap();
-        let empty = decoder.send(&[], 99, &mut |p| out.push(p));
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        for (id, unit) in units.iter().take(5).enumerate() {
+            decoder.send(unit, id as i64, &mut drop).unwrap();
+        }
+        let mut out = 0;
+        let empty = decoder.send(&[], 99, &mut |_| out += 1);
         assert_eq!(empty, Err(CodecError::AccessUnitSize { bytes: 0 }));
+        decoder.finish(&mut |_| out += 1).unwrap();
+        assert_eq!(out, 0);
+        assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
     }
-    decoder.drain(&mut |p| out.push(p)).unwrap();
-    assert_equals_oracle(&path, &out);
 }
 
-/// After a failed send, a drain gives the pictures that were complete, and never the failed one.
+/// A slice that names a picture parameter set that is not there.
+fn bad_slice() -> Vec<u8> {
+    [&[0, 0, 0, 1, 0x02, 0x01][..], &[0x80 | 0x40 | 0x01; 60]].concat()
+}
+
 #[test]
-fn what_was_complete_before_an_error_is_not_lost() {
+fn what_was_complete_before_an_error_is_out_by_then_and_nothing_comes_after_it() {
     let (path, stream) = default_clip();
     let units = access_units(&stream);
-    let oracle = support::oracle(&path, 416 * 240 * 3 / 2);
-    // A slice header that names a parameter set that is not there.
-    let bad = [&[0, 0, 0, 1, 0x02, 0x01][..], &[0x80 | 0x40 | 0x01; 60]].concat();
-    let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    let mut out = Vec::new();
-    for (id, unit) in units.iter().take(8).enumerate() {
-        decoder.send(unit, id as i64, &mut |p| out.push(p)).unwrap();
+    let mut oracle = support::oracle(&path);
+    oracle.sort_by_key(|f| f.0);
+    for threading in threadings() {
+        let mut decoder = HevcDecoder::new(threading).unwrap();
+        let mut out = Vec::new();
+        let mut error = None;
+        for (id, unit) in units.iter().take(8).enumerate() {
+            decoder.send(unit, id as i64, &mut |p| out.push(p)).unwrap();
+        }
+        let before = out.len();
+        // With frame threads, the error shows when its turn has come.
+        let bad = bad_slice();
+        for (id, unit) in [&bad, units[8], units[9], units[10]]
+            .into_iter()
+            .enumerate()
+        {
+            let sent = decoder.send(unit, 77 + id as i64, &mut |p| out.push(p));
+            if let Err(e) = sent {
+                error = Some(e);
+                break;
+            }
+        }
+        let (error, came) = (error.unwrap(), out.len());
+        decoder.finish(&mut |p| out.push(p)).unwrap();
+        assert_eq!(out.len(), came, "{threading:?}: after the error");
+        match threading {
+            Threading::Frames(_) => {
+                assert!(matches!(error, CodecError::Decode { id: None, .. }));
+            }
+            _ => {
+                assert!(matches!(error, CodecError::Decode { id: Some(77), .. }));
+                assert!(error.to_string().contains("77"));
+                assert_eq!(before, 8);
+            }
+        }
+        assert_eq!(out.len(), 8);
+        for (picture, (unit, frame)) in out.iter().zip(&oracle) {
+            assert_eq!(picture.id(), *unit);
+            support::assert_equals("before an error", picture, frame);
+        }
+        // The next send starts anew.
+        assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
     }
-    let before = out.len();
-    let error = decoder.send(&bad, 77, &mut |p| out.push(p)).unwrap_err();
-    assert!(
-        matches!(error, CodecError::Decode { id: Some(77), .. }),
-        "{error:?}"
-    );
-    assert!(error.to_string().contains("77"));
-    decoder.drain(&mut |p| out.push(p)).unwrap();
-    assert_eq!(out.len(), 8);
-    assert!(before < 8, "some pictures were still inside");
-    for picture in &out {
-        let mine = support::raw(picture);
-        assert!(oracle.contains(&mine) && picture.id() < 8);
-    }
-    // And without a drain, the next send starts anew.
-    decoder.send(&bad, 78, &mut drop).unwrap_err();
-    assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
 }
 
 #[test]
@@ -361,7 +375,7 @@ fn a_flush_in_the_middle_forgets_everything() {
             }
             decoder.flush();
             let mut left = 0;
-            decoder.drain(&mut |_| left += 1).unwrap();
+            decoder.finish(&mut |_| left += 1).unwrap();
             assert_eq!(left, 0);
             assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
         }
@@ -396,18 +410,13 @@ fn a_picture_that_is_not_what_its_hash_says_is_refused() {
     // The hash follows the slices: cut inside the slice, before its start code.
     let hash = support::nal_starts(units[0]).last().unwrap().0;
     let cut = [&units[0][..hash - 40], &units[0][hash..]].concat();
-    for threading in [
-        Threading::Single,
-        Threading::Slices(NonZero::new(3).unwrap()),
-    ] {
+    for threading in threadings() {
         let mut decoder = HevcDecoder::new(threading).unwrap();
         let mut out = 0;
-        let error = decoder.send(&cut, 0, &mut |_| out += 1).unwrap_err();
-        assert!(
-            matches!(error, CodecError::Decode { id: Some(0), .. }),
-            "{error:?}"
-        );
-        decoder.drain(&mut |_| out += 1).unwrap();
+        let sent = decoder.send(&cut, 0, &mut |_| out += 1);
+        let finished = decoder.finish(&mut |_| out += 1);
+        let error = sent.and(finished).unwrap_err();
+        assert!(matches!(error, CodecError::Decode { .. }), "{error:?}");
         assert_eq!(out, 0);
         assert_equals_oracle(&path, &decode_all(&mut decoder, &units).unwrap());
     }
@@ -466,13 +475,18 @@ fn blocks_that_were_not_decoded_are_never_shown() {
                     for (id, unit) in primer.iter().take(8).enumerate() {
                         decoder.send(unit, id as i64, &mut drop).unwrap();
                     }
-                    decoder.drain(&mut drop).unwrap();
+                    decoder.flush();
                     let mut out = Vec::new();
                     let sent = [units[0], &bad, units[2]].into_iter().zip(0..);
                     let sent = sent.map(|(u, id)| decoder.send(u, id, &mut |p| out.push(p)));
                     let sent: Result<Vec<()>, CodecError> = sent.collect();
-                    let drained = decoder.drain(&mut |p| out.push(p));
-                    for result in [sent.map(drop), drained] {
+                    let finished = decoder.finish(&mut |p| out.push(p));
+                    decoder.flush();
+                    // What refers to a picture that was refused does not come, either.
+                    if sent.is_err() || finished.is_err() {
+                        assert!(out.iter().all(|p| p.id() == 0));
+                    }
+                    for result in [sent.map(drop), finished] {
                         early += usize::from(
                             result.is_err_and(|e| e.to_string().contains("slice data end")),
                         );

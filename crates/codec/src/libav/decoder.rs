@@ -1,11 +1,24 @@
-//! The HEVC decoder of libavcodec: access units in, pictures out, each with its identity.
+//! The HEVC decoder of libavcodec: access units in, pictures out in the same order, each with its
+//! identity.
+//!
+//! Pictures are taken where the decoder begins them (see [`super::begun`]), as soon as their access
+//! unit is decoded; what libavcodec gives out, in output order and later, is dropped. So nothing
+//! has to be drained, and the decoder can go on.
+//!
+//! Packets are numbered (`serial`, carried as `pts`). With n frame threads, libavcodec takes a packet
+//! and then waits until the thread that was given one first has finished: when it has taken packet k,
+//! packet k − (n − 1) is decoded, its thread has nothing to do, and later ones are still being
+//! decoded.
 
+use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
 use ffmpeg_sys_the_third as sys;
+use media::h265::nal::{self, NalHeader, NalType};
+use media::index::Framing;
 
-use super::completeness::{Ledger, get_marked_buffer};
+use super::begun::{Ledger, get_marked_buffer};
 use super::picture::{OwnedFrame, Picture};
 use super::{describe, silence_log};
 use crate::CodecError;
@@ -26,7 +39,7 @@ pub enum Threading {
     /// are not always finished. Useful only where the stream has WPP.
     Slices(NonZero<usize>),
     /// Several pictures at a time: raises the throughput of a run of pictures; each comes out
-    /// later by one send per thread.
+    /// later, by one send less than there are threads, or with [`HevcDecoder::finish`].
     Frames(NonZero<usize>),
 }
 
@@ -35,13 +48,19 @@ pub enum Threading {
 pub struct HevcDecoder {
     context: Context,
     packet: Packet,
-    /// Received into; moved out into a [`Picture`] whenever it was filled.
+    /// What libavcodec gives out is received into it.
     frame: OwnedFrame,
     threading: Threading,
     max_pixels: u64,
-    /// The access unit that failed since the last flush. Its picture may still stand in the DPB,
-    /// half-decoded and marked for output.
-    failed: Option<i64>,
+    /// Of the last packet.
+    serial: i64,
+    /// Access units whose decoding has not ended: serial and identity.
+    in_flight: VecDeque<(i64, i64)>,
+    /// The last access unit ended with an end of sequence or of bitstream (H.265, 7.4.2.4.4).
+    sequence_ended: bool,
+    /// A packet without a picture went between an end of sequence and what follows it, and
+    /// libavcodec looks for that end in the packet before: it has to be said again.
+    repeat_end: bool,
 }
 
 // SAFETY: the context, packet and frame are owned by this value alone and libavcodec binds none
@@ -62,7 +81,10 @@ impl HevcDecoder {
             frame: OwnedFrame::new()?,
             threading,
             max_pixels: DEFAULT_MAX_PIXELS,
-            failed: None,
+            serial: 0,
+            in_flight: VecDeque::new(),
+            sequence_ended: false,
+            repeat_end: false,
         })
     }
 
@@ -75,35 +97,110 @@ impl HevcDecoder {
         if max_pixels != self.max_pixels {
             self.context = Context::open(self.threading, max_pixels)?;
             self.max_pixels = max_pixels;
-            self.failed = None;
+            self.forget();
         }
         Ok(())
     }
 
     /// Decodes one access unit in Annex B framing (start codes; parameter sets where they are
-    /// due). `id` is the identity that its picture will carry; identities rise from send to send
-    /// between two flushes. `sink` gets the pictures that have become ready: none, this one or earlier ones.
+    /// due). `id` is the identity that its picture will carry.
+    ///
+    /// `sink` gets pictures in the order in which access units were sent, each as soon as it is
+    /// decoded, whether or not it is due for output (`pic_output_flag`, H.265 7.4.7.1). With
+    /// [`Threading::Single`] and [`Threading::Slices`] that is this access unit's picture, if it
+    /// has one (RASL pictures without their references have none, 8.1.3). With
+    /// [`Threading::Frames`] it is the picture of an earlier one, or none yet.
     ///
     /// # Errors
-    /// On an error the access unit's own picture never comes out. Pictures that were complete
-    /// before it may still be had with [`HevcDecoder::drain`] (not with [`Threading::Frames`],
-    /// where it is not known which one failed); any other `send` starts anew.
+    /// The access unit has no picture that could be shown. The decoder has dropped all state; the
+    /// next send starts anew. With [`Threading::Frames`] the cause may be any access unit whose
+    /// picture has not come out, and none of these does.
     pub fn send(
         &mut self,
         access_unit: &[u8],
         id: i64,
         sink: &mut dyn FnMut(Picture),
     ) -> Result<(), CodecError> {
-        if self.failed.is_some() {
-            self.flush();
-        }
-        self.packet.fill(access_unit, id)?;
-        let result = self.send_filled(sink);
-        self.packet.clear();
-        result.map_err(|e| self.note_failure(e, Some(id)))
+        self.send_watched(access_unit, id, sink, &mut drop)
     }
 
-    fn send_filled(&mut self, sink: &mut dyn FnMut(Picture)) -> Result<(), Failure> {
+    /// [`HevcDecoder::send`]; `output` gets what libavcodec gives out.
+    fn send_watched(
+        &mut self,
+        access_unit: &[u8],
+        id: i64,
+        sink: &mut dyn FnMut(Picture),
+        output: &mut dyn FnMut(OwnedFrame),
+    ) -> Result<(), CodecError> {
+        // An empty packet would mean "end of stream".
+        let result = if access_unit.is_empty() {
+            Err(Failure::Picture(CodecError::AccessUnitSize { bytes: 0 }))
+        } else {
+            let before = if self.repeat_end {
+                END_OF_SEQUENCE
+            } else {
+                &[]
+            };
+            self.repeat_end = false;
+            self.sequence_ended =
+                matches!(self.threading, Threading::Frames(_)) && ends_sequence(access_unit);
+            self.decode([before, access_unit], Some(id), sink, output)
+        };
+        result.map_err(|e| self.fail(e, Some(id)))
+    }
+
+    /// Completes what frame threads have in flight, and hands it out. State stays: the next send
+    /// goes on. With other kinds of threading nothing is ever in flight.
+    ///
+    /// # Errors
+    /// As [`HevcDecoder::send`] with frame threads.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(Picture)) -> Result<(), CodecError> {
+        // Ends: each packet lets one more come out.
+        while !self.in_flight.is_empty() {
+            self.repeat_end |= self.sequence_ended;
+            self.decode([&[], NO_PICTURE], None, sink, &mut drop)
+                .map_err(|e| self.fail(e, None))?;
+        }
+        Ok(())
+    }
+
+    /// Drops all state without output.
+    pub fn flush(&mut self) {
+        // SAFETY: the context is valid and open.
+        unsafe { sys::avcodec_flush_buffers(self.context.pointer.as_ptr()) };
+        self.forget();
+    }
+
+    /// No access unit was sent yet.
+    fn forget(&mut self) {
+        self.context.ledger.clear();
+        self.in_flight.clear();
+        (self.sequence_ended, self.repeat_end) = (false, false);
+    }
+
+    /// Gives a packet to libavcodec, then hands out the pictures that are decoded.
+    fn decode(
+        &mut self,
+        data: [&[u8]; 2],
+        id: Option<i64>,
+        sink: &mut dyn FnMut(Picture),
+        output: &mut dyn FnMut(OwnedFrame),
+    ) -> Result<(), Failure> {
+        self.serial += 1;
+        self.packet
+            .fill(data, self.serial)
+            .map_err(Failure::Picture)?;
+        if let Some(id) = id {
+            self.in_flight.push_back((self.serial, id));
+        }
+        let result = self.exchange(output);
+        self.packet.clear();
+        result?;
+        self.hand_out(self.serial - self.context.delay, sink)
+    }
+
+    /// Sends the packet, and receives all that libavcodec gives out.
+    fn exchange(&mut self, output: &mut dyn FnMut(OwnedFrame)) -> Result<(), Failure> {
         loop {
             // SAFETY: both pointers are valid and owned; libavcodec takes its own reference to
             // the packet's buffer.
@@ -114,9 +211,9 @@ impl HevcDecoder {
             if code < 0 && !full {
                 return Err(Failure::Libav(code));
             }
-            let got = self.receive_all(sink)?;
+            let got = self.receive_all(output)?;
             if !full {
-                return self.settle(i64::MAX);
+                return Ok(());
             }
             if got == 0 {
                 // Neither takes a packet nor gives a picture: the API rules this out, and a
@@ -126,49 +223,8 @@ impl HevcDecoder {
         }
     }
 
-    /// End of a pass: hands out all pictures that are still inside, in output order, then
-    /// flushes, so that the next send starts anew. Does so after a failed send, too, for the
-    /// pictures that were complete before it.
-    ///
-    /// # Errors
-    /// [`CodecError::Decode`] (with frame threads), [`CodecError::UnsupportedFormat`],
-    /// [`CodecError::OutOfMemory`]; the decoder is flushed all the same.
-    pub fn drain(&mut self, sink: &mut dyn FnMut(Picture)) -> Result<(), CodecError> {
-        let failed = self.failed;
-        let mut complete = |picture: Picture| {
-            if Some(picture.id()) != failed {
-                sink(picture);
-            }
-        };
-        // SAFETY: the context is valid; a null packet asks for what is still inside.
-        let code = unsafe { sys::avcodec_send_packet(self.context.pointer.as_ptr(), ptr::null()) };
-        // "End of file" means that draining had begun already.
-        let result = if code < 0 && code != sys::AVERROR_EOF && code != AGAIN {
-            Err(Failure::Libav(code))
-        } else {
-            let received = self.receive_all(&mut complete);
-            // The end of the stream was reached: no thread is at work any more.
-            received.and_then(|_| {
-                self.context
-                    .ledger
-                    .settle(i64::MAX)
-                    .map_err(Failure::Incomplete)
-            })
-        };
-        self.flush();
-        result.map_err(|e| e.into_error(None))
-    }
-
-    /// Drops all state without output.
-    pub fn flush(&mut self) {
-        // SAFETY: the context is valid and open.
-        unsafe { sys::avcodec_flush_buffers(self.context.pointer.as_ptr()) };
-        self.context.ledger.clear();
-        self.failed = None;
-    }
-
-    /// Hands out pictures until the decoder wants more input or has ended; says how many.
-    fn receive_all(&mut self, sink: &mut dyn FnMut(Picture)) -> Result<usize, Failure> {
+    /// Receives until the decoder wants more input; says how often it gave something.
+    fn receive_all(&mut self, output: &mut dyn FnMut(OwnedFrame)) -> Result<usize, Failure> {
         let mut count = 0usize;
         loop {
             // SAFETY: both pointers are valid and owned; the frame is unreferenced first by
@@ -182,73 +238,86 @@ impl HevcDecoder {
                 _ => {}
             }
             count = count.saturating_add(1);
-            let filled = self.frame.take().map_err(Failure::Picture)?;
-            let picture = Picture::new(filled).map_err(Failure::Picture)?;
-            if matches!(self.threading, Threading::Frames(_)) {
-                // All that was sent up to this picture is decoded; what it refers to is among it.
-                self.settle(picture.id())?;
-                sink(picture);
-            } else {
-                // What was sent last is decoded; only that picture itself can suffer from it.
-                let settled = self.settle(i64::MAX);
-                if !matches!(settled, Err(Failure::Incomplete(id)) if id == picture.id()) {
-                    sink(picture);
-                }
-                settled?;
+            output(self.frame.take().map_err(Failure::Picture)?);
+        }
+    }
+
+    /// Hands out the pictures of packets up to `last`, with which the decoder has finished.
+    fn hand_out(&mut self, last: i64, sink: &mut dyn FnMut(Picture)) -> Result<(), Failure> {
+        let mut begun = self.context.ledger.take(last).into_iter().peekable();
+        while let Some(&(serial, id)) = self.in_flight.front()
+            && serial <= last
+        {
+            self.in_flight.pop_front();
+            let mut own = None;
+            while let Some(next) = begun.next_if(|b| b.serial <= serial) {
+                own.get_or_insert(next);
             }
+            // Without a picture, nothing was begun.
+            let Some(own) = own else { continue };
+            if !own.is_complete() {
+                return Err(Failure::Incomplete);
+            }
+            // SAFETY: the context is open. Without frame threads the decoder does nothing between
+            // two packets. With them, `last` leaves out the packets that threads may be at work
+            // on, and a thread gets its next one in a later call.
+            let frame = unsafe { own.frame() }.map_err(Failure::Picture)?;
+            let frame = frame.ok_or(Failure::Lost)?;
+            sink(Picture::new(frame, id).map_err(Failure::Picture)?);
         }
+        Ok(())
     }
 
-    /// Whether the pictures up to an identity are complete. With frame threads, later ones are
-    /// still being decoded.
-    fn settle(&self, up_to: i64) -> Result<(), Failure> {
-        let up_to = match self.threading {
-            Threading::Frames(_) if up_to == i64::MAX => return Ok(()),
-            _ => up_to,
-        };
-        self.context
-            .ledger
-            .settle(up_to)
-            .map_err(Failure::Incomplete)
-    }
-
-    fn note_failure(&mut self, failure: Failure, id: Option<i64>) -> CodecError {
-        if matches!(self.threading, Threading::Frames(_)) {
-            self.flush();
-            return failure.into_error(None);
-        }
-        self.failed = id;
-        // What it had begun is not finished any more; all before it was looked at.
-        self.context.ledger.clear();
+    fn fail(&mut self, failure: Failure, id: Option<i64>) -> CodecError {
+        self.flush();
+        let id = id.filter(|_| !matches!(self.threading, Threading::Frames(_)));
         failure.into_error(id)
     }
+}
+
+/// An end of sequence (H.265, 7.3.2.6).
+const END_OF_SEQUENCE: &[u8] = &[0, 0, 1, 36 << 1, 1];
+
+/// An access unit delimiter that allows all slice types (7.3.2.5), and nothing behind it.
+const NO_PICTURE: &[u8] = &[0, 0, 1, 35 << 1, 1, 0b0101_0000];
+
+/// Whether an end of sequence or of bitstream follows other NAL units of the access unit.
+fn ends_sequence(access_unit: &[u8]) -> bool {
+    nal::units(access_unit, Framing::StartCodes)
+        .skip_while(|unit| matches!(unit, Ok(unit) if is_end(unit)))
+        .any(|unit| unit.is_ok_and(is_end))
+}
+
+fn is_end(unit: &[u8]) -> bool {
+    let end = |h: NalHeader| matches!(h.nal_type, NalType::EOS | NalType::EOB);
+    NalHeader::parse(unit).is_some_and(end)
 }
 
 /// "Not now": no input is taken, or no output is there.
 const AGAIN: i32 = sys::AVERROR(libc::EAGAIN);
 
-/// What stops a send or a drain, before it is known which access unit it is laid to.
+/// What stops a send, before it is known which access unit it is laid to.
 enum Failure {
     Libav(i32),
-    /// The picture of this access unit has blocks that were not decoded.
-    Incomplete(i64),
+    /// A picture has blocks that were not decoded.
+    Incomplete,
+    /// libavcodec keeps frames in another way than it did.
+    Lost,
     Picture(CodecError),
 }
 
 impl Failure {
     fn into_error(self, id: Option<i64>) -> CodecError {
-        match self {
-            Self::Libav(code) if code == sys::AVERROR(libc::ENOMEM) => CodecError::OutOfMemory,
-            Self::Libav(code) => CodecError::Decode {
-                id,
-                reason: describe(code),
-            },
-            Self::Incomplete(found) => CodecError::Decode {
-                id: id.map(|_| found),
-                reason: "the slice data end before the picture is complete".into(),
-            },
-            Self::Picture(error) => error,
-        }
+        let reason = match self {
+            Self::Libav(code) if code == sys::AVERROR(libc::ENOMEM) => {
+                return CodecError::OutOfMemory;
+            }
+            Self::Picture(error) => return error,
+            Self::Libav(code) => describe(code),
+            Self::Incomplete => "the slice data end before the picture is complete".into(),
+            Self::Lost => "the decoder has dropped the picture".into(),
+        };
+        CodecError::Decode { id, reason }
     }
 }
 
@@ -256,6 +325,8 @@ impl Failure {
 #[derive(Debug)]
 struct Context {
     pointer: NonNull<sys::AVCodecContext>,
+    /// How many of the packets that were sent last may still be in the work.
+    delay: i64,
     /// The context's `opaque` points to it; dropped after the context.
     ledger: Box<Ledger>,
 }
@@ -270,8 +341,9 @@ impl Context {
         }
         // SAFETY: `codec` is a decoder of the library.
         let context = unsafe { sys::avcodec_alloc_context3(codec) };
-        let context = Self {
+        let mut context = Self {
             pointer: NonNull::new(context).ok_or(CodecError::OutOfMemory)?,
+            delay: 0,
             ledger: Box::default(),
         };
         let (kind, threads) = match threading {
@@ -293,12 +365,20 @@ impl Context {
             c.export_side_data = sys::AV_CODEC_EXPORT_DATA_FILM_GRAIN as i32;
             // libavcodec rounds the left edge to its buffers' alignment; `Picture` does not.
             c.apply_cropping = 0;
-            // Slice data that end early are no error to libavcodec: see `completeness`.
+            // Slice data that end early are no error to libavcodec: see `begun`.
             c.get_buffer2 = Some(get_marked_buffer);
             c.opaque = ptr::from_ref(&*context.ledger).cast_mut().cast();
         }
         // SAFETY: context and codec are valid; there are no options.
         let code = unsafe { sys::avcodec_open2(context.pointer.as_ptr(), codec, ptr::null_mut()) };
+        // SAFETY: the context is valid.
+        let (active, threads) = unsafe {
+            let c = context.pointer.as_ref();
+            (c.active_thread_type, c.thread_count)
+        };
+        if active & sys::FF_THREAD_FRAME != 0 {
+            context.delay = i64::from(threads).saturating_sub(1).max(0);
+        }
         match code {
             0.. => Ok(context),
             code if code == sys::AVERROR(libc::ENOMEM) => Err(CodecError::OutOfMemory),
@@ -329,15 +409,12 @@ impl Packet {
             .ok_or(CodecError::OutOfMemory)
     }
 
-    /// Copies the data into a reference-counted buffer with the zero padding that libavcodec's
-    /// bit readers need behind it.
-    fn fill(&mut self, data: &[u8], id: i64) -> Result<(), CodecError> {
+    /// Copies both parts, one behind the other, into a reference-counted buffer with the zero
+    /// padding that libavcodec's bit readers need behind it.
+    fn fill(&mut self, [before, data]: [&[u8]; 2], serial: i64) -> Result<(), CodecError> {
         let refused = || CodecError::AccessUnitSize { bytes: data.len() };
-        // An empty packet would mean "end of stream".
-        if data.is_empty() {
-            return Err(refused());
-        }
-        let size = i32::try_from(data.len()).map_err(|_| refused())?;
+        let bytes = before.len().saturating_add(data.len());
+        let size = i32::try_from(bytes).map_err(|_| refused())?;
         self.clear();
         // SAFETY: the packet is valid and blank.
         match unsafe { sys::av_new_packet(self.0.as_ptr(), size) } {
@@ -346,11 +423,12 @@ impl Packet {
             _ => return Err(refused()),
         }
         // SAFETY: `av_new_packet` succeeded: `data` points to `size` writable bytes, which nobody
-        // else refers to yet.
+        // else refers to yet, and `size` is the sum of both lengths.
         unsafe {
             let packet = &mut *self.0.as_ptr();
-            ptr::copy_nonoverlapping(data.as_ptr(), packet.data, data.len());
-            packet.pts = id;
+            ptr::copy_nonoverlapping(before.as_ptr(), packet.data, before.len());
+            ptr::copy_nonoverlapping(data.as_ptr(), packet.data.add(before.len()), data.len());
+            packet.pts = serial;
         }
         Ok(())
     }

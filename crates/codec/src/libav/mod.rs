@@ -1,6 +1,6 @@
 //! libavcodec behind a safe seam. The only module of the product with `unsafe`.
 
-mod completeness;
+mod begun;
 mod decoder;
 mod picture;
 

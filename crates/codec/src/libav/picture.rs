@@ -51,6 +51,7 @@ pub enum PictureType {
 #[derive(Clone, Debug)]
 pub struct Picture {
     frame: Arc<OwnedFrame>,
+    id: i64,
     chroma: Chroma,
     bit_depth: u8,
     rgb: bool,
@@ -78,7 +79,7 @@ unsafe impl Sync for Picture {}
 
 impl Picture {
     /// Takes over a frame that a decoder filled, if its format is one that this crate reads.
-    pub(super) fn new(frame: OwnedFrame) -> Result<Self, CodecError> {
+    pub(super) fn new(frame: OwnedFrame, id: i64) -> Result<Self, CodecError> {
         let f = frame.get();
         let format = sys::AVPixelFormat(f.format);
         // SAFETY: looks up a table; null for an unknown format.
@@ -194,6 +195,7 @@ impl Picture {
         let rgb = has(sys::AV_PIX_FMT_FLAG_RGB);
         Ok(Self {
             frame: Arc::new(frame),
+            id,
             chroma,
             bit_depth: depth as u8,
             rgb,
@@ -205,7 +207,7 @@ impl Picture {
 
     /// The identity that was sent with the access unit.
     pub fn id(&self) -> i64 {
-        self.frame.get().pts
+        self.id
     }
 
     /// Luma columns of the conformance window.
@@ -356,7 +358,7 @@ impl<'a, T> Rows<'a, T> {
 pub(super) struct OwnedFrame(NonNull<sys::AVFrame>);
 
 // SAFETY: the frame is owned, its buffers are reference-counted atomically, and nobody writes to
-// them: libavcodec hands a frame out only when it is decoded, and from then on only reads it.
+// them: it is filled only when its picture is decoded, and from then on libavcodec only reads it.
 unsafe impl Send for OwnedFrame {}
 // SAFETY: as above; `&OwnedFrame` only reads.
 unsafe impl Sync for OwnedFrame {}
@@ -373,7 +375,7 @@ impl OwnedFrame {
         self.0.as_ptr()
     }
 
-    fn get(&self) -> &sys::AVFrame {
+    pub(super) fn get(&self) -> &sys::AVFrame {
         // SAFETY: valid from allocation to drop; written to through `&mut self` only.
         unsafe { self.0.as_ref() }
     }

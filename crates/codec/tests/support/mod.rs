@@ -9,13 +9,13 @@
     clippy::print_stdout
 )]
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use codec::{CodecError, HevcDecoder, Picture, Plane};
+use testkit::reference::{self, PlaneHasher, ReferenceFrame};
 
 /// Where clips are kept between runs.
 fn cache() -> PathBuf {
@@ -92,6 +92,17 @@ pub fn with_window(path: &Path, [left, right, top, bottom]: [usize; 4]) -> PathB
     window
 }
 
+/// A raw stream as a file, for the oracle.
+pub fn stream_file(name: &str, stream: &[u8]) -> PathBuf {
+    let path = cache().join(format!("{name}-{:016x}.h265", fnv(stream)));
+    if !path.exists() {
+        let part = cache().join(format!("{name}-{}.part.h265", unique()));
+        fs::write(&part, stream).unwrap();
+        fs::rename(part, &path).unwrap();
+    }
+    path
+}
+
 /// FNV-1a: a hash that needs no crate; equality of planes is compared byte by byte besides.
 pub fn fnv(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
@@ -159,47 +170,68 @@ pub fn raw(picture: &Picture) -> Vec<u8> {
     out
 }
 
-/// All pictures of the access units, in the order that they come out.
+/// All pictures of the access units, in decode order, each with the place of its access unit as
+/// identity.
 pub fn decode_all(decoder: &mut HevcDecoder, units: &[&[u8]]) -> Result<Vec<Picture>, CodecError> {
     let mut out = Vec::new();
     for (id, unit) in units.iter().enumerate() {
         decoder.send(unit, id as i64, &mut |p| out.push(p))?;
     }
-    decoder.drain(&mut |p| out.push(p))?;
+    decoder.finish(&mut |p| out.push(p))?;
     Ok(out)
 }
 
-/// What `ffmpeg` decodes, picture by picture, in presentation order.
-pub fn oracle(path: &Path, picture_bytes: usize) -> Vec<Vec<u8>> {
-    let all = ffmpeg(&[
-        "-i",
-        path.to_str().unwrap(),
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "rawvideo",
-        "-",
-    ]);
-    assert_eq!(all.len() % picture_bytes, 0, "{}", path.display());
-    all.chunks(picture_bytes).map(<[u8]>::to_vec).collect()
+/// What `ffmpeg` decodes of a raw stream, in presentation order, each with the place of its access
+/// unit.
+pub fn oracle(path: &Path) -> Vec<(i64, ReferenceFrame)> {
+    let stream = fs::read(path).unwrap();
+    let start = stream.as_ptr() as usize;
+    let starts: Vec<usize> = access_units(&stream)
+        .iter()
+        .map(|unit| unit.as_ptr() as usize - start)
+        .collect();
+    let frames = reference::decode(path, reference::Options::default()).unwrap();
+    let unit = |position: u64| starts.partition_point(|&s| s as u64 <= position) - 1;
+    let placed = |f: ReferenceFrame| (unit(f.position.unwrap()) as i64, f);
+    frames.into_iter().map(placed).collect()
 }
 
-/// Fails unless the pictures equal the oracle's, and each identity comes out once.
-pub fn assert_equals_oracle(path: &Path, pictures: &[Picture]) {
-    let mine: Vec<Vec<u8>> = pictures.iter().map(raw).collect();
-    let theirs = oracle(path, mine[0].len());
-    assert_eq!(mine.len(), theirs.len(), "{}", path.display());
-    for (i, (mine, theirs)) in mine.iter().zip(&theirs).enumerate() {
-        assert!(mine == theirs, "{}: picture {i} differs", path.display());
-    }
-    let mut seen = HashMap::new();
-    for picture in pictures {
-        *seen.entry(picture.id()).or_insert(0) += 1;
-    }
-    assert!(
-        seen.values().all(|&n| n == 1),
-        "{}: {seen:?}",
-        path.display()
+/// The hash by which the oracle knows a picture.
+pub fn hash(picture: &Picture) -> u128 {
+    let mut hasher = PlaneHasher::default();
+    hasher.row(&raw(picture));
+    hasher.finish()
+}
+
+/// Fails unless the picture is the oracle's.
+pub fn assert_equals(what: &str, picture: &Picture, frame: &ReferenceFrame) {
+    let at = picture.id();
+    assert_eq!(
+        (picture.width(), picture.height()),
+        (frame.width, frame.height),
+        "{what}: {at}"
     );
-    assert!(pictures.iter().all(|p| !p.is_damaged()));
+    assert!(hash(picture) == frame.hash, "{what}: picture {at} differs");
+    assert!(!picture.is_damaged(), "{what}: {at}");
+    let kind = match picture.picture_type() {
+        codec::PictureType::I => 'I',
+        codec::PictureType::P => 'P',
+        codec::PictureType::B => 'B',
+        codec::PictureType::Unknown => '?',
+    };
+    assert_eq!(kind, frame.picture_type, "{what}: {at}");
+}
+
+/// Fails unless the pictures are those of the oracle, in decode order, with the places of their
+/// access units as identities.
+pub fn assert_equals_oracle(path: &Path, pictures: &[Picture]) {
+    let what = path.file_name().unwrap().to_string_lossy();
+    let mut oracle = oracle(path);
+    oracle.sort_by_key(|(unit, _)| *unit);
+    let expected: Vec<i64> = oracle.iter().map(|(unit, _)| *unit).collect();
+    let ids: Vec<i64> = pictures.iter().map(Picture::id).collect();
+    assert_eq!(ids, expected, "{what}");
+    for (picture, (_, frame)) in pictures.iter().zip(&oracle) {
+        assert_equals(&what, picture, frame);
+    }
 }

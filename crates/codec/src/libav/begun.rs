@@ -1,4 +1,10 @@
-//! Whether every block of a picture was decoded.
+//! The pictures that a decoder has begun: by them, pictures are had in decode order, and it is
+//! known whether every block of one was decoded.
+//!
+//! libavcodec gives pictures away in output order, long after they are decoded. But it asks for
+//! the buffers of each when it begins it, so that whoever gives the buffers knows where the picture
+//! is. The first that is begun with a packet is that packet's picture; what else is begun with it
+//! stands in for missing entries of its reference picture set (H.265, 8.3.3).
 //!
 //! libavcodec tells nothing when the data of a slice end early: the blocks behind keep what their
 //! buffer held before, which may be another video's picture. So each buffer gets a mark in every
@@ -15,6 +21,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ffmpeg_sys_the_third as sys;
 
+use super::picture::OwnedFrame;
+use crate::CodecError;
+
 const BLOCK: usize = 16;
 /// Row of the mark in its block: inside a block that is cut to 8 rows, too (coded sizes are
 /// multiples of 8).
@@ -24,15 +33,26 @@ const COLUMN: usize = 4;
 /// Samples of a mark; 4 in a block that is cut to 8 columns.
 const LENGTH: usize = 8;
 
-/// Pictures that were begun and not looked at since, in the order in which they were begun.
+/// Pictures that were begun and not taken out since.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<Vec<Begun>>);
 
-/// The luma plane of a picture that is being decoded.
+/// A picture that is being decoded.
 #[derive(Debug)]
-struct Begun {
-    id: i64,
+pub(super) struct Begun {
+    /// The `pts` of the packet that it was begun with.
+    pub(super) serial: i64,
+    /// The decoder's own frame. The HEVC decoder asks for buffers for frames of its decoded picture
+    /// buffer, which it allocates when it is opened and frees when it is closed; what they refer
+    /// to changes with the packets that it is given.
+    frame: NonNull<sys::AVFrame>,
     buffer: NonNull<sys::AVBufferRef>,
+    marks: Marks,
+}
+
+/// The luma plane, as far as it is marked.
+#[derive(Debug)]
+struct Marks {
     first: NonNull<u8>,
     /// Bytes from row to row.
     stride: usize,
@@ -42,8 +62,8 @@ struct Begun {
     sample_bytes: usize,
 }
 
-// SAFETY: the reference keeps the buffer alive; it is counted atomically, and the samples are
-// read only when the decoder has finished with the picture.
+// SAFETY: the reference keeps the buffer alive; it is counted atomically. The samples and the frame
+// are read only when the decoder has finished with the packet and was not given another one since.
 unsafe impl Send for Begun {}
 
 impl Drop for Begun {
@@ -60,17 +80,15 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the pictures whose identity is at most `up_to`, and forgets them; says whether one
-    /// is not complete. The decoder must have finished with them.
-    pub(super) fn settle(&self, up_to: i64) -> Result<(), i64> {
+    /// Takes out what was begun with packets up to `last`, in their order.
+    pub(super) fn take(&self, last: i64) -> Vec<Begun> {
         let mut list = self.lock();
-        let (done, open): (Vec<_>, Vec<_>) = list.drain(..).partition(|b| b.id <= up_to);
+        let (mut taken, open): (Vec<_>, Vec<_>) =
+            list.drain(..).partition(|begun| begun.serial <= last);
         *list = open;
-        drop(list);
-        match done.iter().find(|b| !b.is_complete()) {
-            Some(begun) => Err(begun.id),
-            None => Ok(()),
-        }
+        // Stable: what was begun first with a packet stays first.
+        taken.sort_by_key(|begun| begun.serial);
+        taken
     }
 
     /// Forgets all pictures.
@@ -111,7 +129,60 @@ fn values(place: u64) -> [u8; LENGTH] {
 }
 
 impl Begun {
-    fn is_complete(&self) -> bool {
+    /// Whether no mark is left. The decoder must have finished with the packet.
+    pub(super) fn is_complete(&self) -> bool {
+        self.marks.are_gone()
+    }
+
+    /// Another reference to the picture, with all that the decoder says about it; `None` where the
+    /// decoder has let go of it.
+    ///
+    /// # Safety
+    /// The decoder is open, has finished with the packet that the picture was begun with, and was
+    /// not given another one since by the thread that it was decoded in.
+    pub(super) unsafe fn frame(&self) -> Result<Option<OwnedFrame>, CodecError> {
+        // SAFETY: the frame belongs to the decoder, which is open and does not touch it meanwhile;
+        // `buffer` is this value's own reference.
+        let (frame, buffer) = unsafe { (self.frame.as_ref(), self.buffer.as_ref()) };
+        // SAFETY: a reference that the frame holds is valid.
+        let same = unsafe { frame.buf[0].as_ref() }.is_some_and(|b| b.buffer == buffer.buffer);
+        if !same || frame.pts != self.serial {
+            return Ok(None);
+        }
+        let mut own = OwnedFrame::new()?;
+        // SAFETY: both frames are valid, and `own` is blank.
+        match unsafe { sys::av_frame_ref(own.as_mut_ptr(), frame) } {
+            0.. => Ok(Some(own)),
+            _ => Err(CodecError::OutOfMemory),
+        }
+    }
+}
+
+impl Marks {
+    /// Of a frame whose buffers were just obtained; none where its layout is not understood.
+    /// `None` without a first plane.
+    fn new(frame: &sys::AVFrame) -> Option<Self> {
+        let first = NonNull::new(frame.data[0])?;
+        let size = |v: c_int| usize::try_from(v).unwrap_or(0);
+        let stride = size(frame.linesize[0]);
+        let (width, height) = (size(frame.width), size(frame.height));
+        // SAFETY: looks up a table; null for an unknown format.
+        let depth = unsafe {
+            let description = sys::av_pix_fmt_desc_get(sys::AVPixelFormat(frame.format));
+            description.as_ref().map_or(0, |d| d.comp[0].depth)
+        };
+        let sample_bytes = if depth > 8 { 2 } else { 1 };
+        let understood = depth > 0 && width * sample_bytes <= stride;
+        Some(Self {
+            first,
+            stride,
+            width: if understood { width } else { 0 },
+            height,
+            sample_bytes,
+        })
+    }
+
+    fn are_gone(&self) -> bool {
         for_each_mark(
             self.width,
             self.height,
@@ -130,7 +201,7 @@ impl Begun {
         )
     }
 
-    fn mark(&self) {
+    fn set(&self) {
         for_each_mark(
             self.width,
             self.height,
@@ -171,40 +242,21 @@ pub(super) unsafe extern "C" fn get_marked_buffer(
     }
     // SAFETY: both are valid while libavcodec calls this; the ledger outlives the context.
     let (frame, ledger) = unsafe { (&*frame, (*context).opaque.cast::<Ledger>().as_ref()) };
-    let (Some(ledger), Some(first)) = (ledger, NonNull::new(frame.data[0])) else {
-        return code;
+    let (Some(ledger), Some(marks)) = (ledger, Marks::new(frame)) else {
+        return sys::AVERROR(libc::EINVAL);
     };
-    let (Ok(stride), Ok(width), Ok(height)) = (
-        usize::try_from(frame.linesize[0]),
-        usize::try_from(frame.width),
-        usize::try_from(frame.height),
-    ) else {
-        return code;
-    };
-    // SAFETY: looks up a table; null for an unknown format.
-    let depth = unsafe {
-        let description = sys::av_pix_fmt_desc_get(sys::AVPixelFormat(frame.format));
-        description.as_ref().map_or(0, |d| d.comp[0].depth)
-    };
-    let sample_bytes = if depth > 8 { 2 } else { 1 };
     // Plane 0 of libavcodec's own buffers lies in the first of them.
-    if depth == 0 || width * sample_bytes > stride || frame.buf[0].is_null() {
-        return code;
-    }
-    // SAFETY: the buffer is valid; the new reference is given back by `Begun`.
-    let Some(buffer) = NonNull::new(unsafe { sys::av_buffer_ref(frame.buf[0]) }) else {
+    // SAFETY: null or a valid reference of the frame; the new one is given back by `Begun`.
+    let buffer = unsafe { frame.buf[0].as_ref().map(|b| sys::av_buffer_ref(b)) };
+    let Some(buffer) = buffer.and_then(NonNull::new) else {
         return sys::AVERROR(libc::ENOMEM);
     };
-    let begun = Begun {
-        id: frame.pts,
+    marks.set();
+    ledger.lock().push(Begun {
+        serial: frame.pts,
+        frame: NonNull::from(frame),
         buffer,
-        first,
-        stride,
-        width,
-        height,
-        sample_bytes,
-    };
-    begun.mark();
-    ledger.lock().push(begun);
+        marks,
+    });
     code
 }
