@@ -13,6 +13,8 @@ pub enum FrameErrorCode {
     NoVideo,
     /// No frame of the video lies at this offset.
     UnknownOffset,
+    /// The video has no frame of this number, or none at this time.
+    UnknownFrame,
     /// The stream does not hold what this picture needs (a RASL picture with no earlier IRAP).
     NotDecodable,
     /// The decoder refused the bytes, or decoded them with errors.
@@ -21,9 +23,9 @@ pub enum FrameErrorCode {
     EncodeFailed,
     /// The storage did not deliver the bytes.
     StorageFailed,
-    /// One message asked for more frames than the server takes at once.
+    /// More frames than the server takes in one message, or than may be due in one session.
     TooManyFrames,
-    /// The frame is no longer wanted: another video was set.
+    /// The frame is no longer wanted: the client took it back, or another video was set.
     Cancelled,
     /// The bytes from the IRAP to the frame are more than the server holds at once.
     GopTooLarge,
@@ -36,9 +38,10 @@ pub enum FrameErrorCode {
 
 impl FrameErrorCode {
     /// Every code that is ever sent, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoVideo,
         Self::UnknownOffset,
+        Self::UnknownFrame,
         Self::NotDecodable,
         Self::DecodeFailed,
         Self::EncodeFailed,
@@ -54,6 +57,7 @@ impl FrameErrorCode {
         match self {
             Self::NoVideo => "no_video",
             Self::UnknownOffset => "unknown_offset",
+            Self::UnknownFrame => "unknown_frame",
             Self::NotDecodable => "not_decodable",
             Self::DecodeFailed => "decode_failed",
             Self::EncodeFailed => "encode_failed",

@@ -48,6 +48,19 @@ pub enum MessageError {
         /// What stands there instead.
         found: String,
     },
+    /// A frame that is named in no way, or in more than one.
+    #[error(
+        "{message}: \"{place}\" must have exactly one of \"offset\", \"frame\" and \"time\", but has \
+         {}", if *given == 0 { "none".to_owned() } else { given.to_string() }
+    )]
+    Address {
+        /// The message's type.
+        message: &'static str,
+        /// Which entry, as in `frames[3]`.
+        place: String,
+        /// How many of the three are there.
+        given: u8,
+    },
     /// A reply whose fields do not fit its type (found by clients).
     #[error("The reply does not follow the protocol: {reason}")]
     BadReply {

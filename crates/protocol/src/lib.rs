@@ -7,13 +7,18 @@
 
 mod code;
 mod error;
+mod fields;
 mod reply;
 mod request;
 
 pub use code::FrameErrorCode;
 pub use error::MessageError;
-pub use reply::{ServerMessage, VideoDescription};
-pub use request::{ClientMessage, FrameRequest};
+pub use reply::{
+    IndexPiece, ServerMessage, SessionStats, StageTotal, StageTotals, VideoDescription,
+};
+pub use request::{
+    ClientMessage, FrameAddress, FrameRequest, FramesRequest, Priority, Rendition, RequestId,
+};
 
 /// The largest whole number that every JSON reader holds exactly: 2^53 − 1.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;

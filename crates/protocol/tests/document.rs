@@ -48,7 +48,13 @@ fn every_request_of_the_document_is_read_and_written_as_it_stands() {
         let message = ClientMessage::parse(example).unwrap_or_else(|e| panic!("{example}: {e}"));
         assert_eq!(value(&message.to_json()), value(example));
     }
-    for name in ["SetVideo", "RequestFrames"] {
+    for name in [
+        "SetVideo",
+        "RequestFrames",
+        "Cancel",
+        "GetIndex",
+        "GetStats",
+    ] {
         assert!(
             requests.iter().any(|r| value(r)["type"] == name),
             "no example of {name}"
@@ -64,7 +70,7 @@ fn every_reply_of_the_document_is_read_and_written_as_it_stands() {
         // Byte for byte: the order of the fields is documented too.
         assert_eq!(message.to_json(), *example);
     }
-    for name in ["VideoSet", "Frame", "FrameError", "Error"] {
+    for name in ["VideoSet", "Frame", "FrameError", "Index", "Stats", "Error"] {
         assert!(
             replies.iter().any(|r| value(r)["type"] == name),
             "no example of {name}"
