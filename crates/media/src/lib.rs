@@ -6,8 +6,10 @@
 //! Two orders exist and are never mixed: [`DecodeIndex`] counts samples as they lie in the
 //! bitstream, [`PresentationIndex`] counts pictures as a person sees them.
 
+pub mod closure;
 pub mod colour;
 pub mod demux;
+mod disjoint_sets;
 pub mod graph;
 pub mod h265;
 pub mod index;
@@ -15,10 +17,15 @@ pub mod order;
 pub mod orientation;
 pub mod packet;
 pub mod plan;
+pub mod planner;
+mod poc_anchors;
+mod prelude;
 pub mod sidecar;
 pub mod survey;
 
+pub use closure::{Refusal, Standing};
 pub use colour::ColourDescription;
 pub use index::{Sample, VideoIndex};
 pub use order::{DecodeIndex, PresentationIndex};
 pub use orientation::Orientation;
+pub use planner::{Planner, Way};
