@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use crate::frames_file::{self, Frame};
 use crate::pattern::Pattern;
@@ -25,13 +25,15 @@ pub(crate) struct RawArgs {
     #[arg(long, default_value = "ws://localhost:3000/ws")]
     url: String,
 
-    /// Name of the video on the server [default: the video_url of the frames file]
+    /// Name of the video on the server; needed without --frames-file
+    /// [default: the video_url of the frames file]
     #[arg(long)]
     video: Option<String>,
 
-    /// Offsets file of the video (VIDEO.offsets.json)
+    /// Offsets file of the video (VIDEO.offsets.json) [default: the server is asked where the
+    /// frames are]
     #[arg(long, value_name = "FILE")]
-    frames_file: PathBuf,
+    frames_file: Option<PathBuf>,
 
     /// Frames per message; the next message is sent when all of them are answered
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -74,8 +76,8 @@ pub(crate) struct Settings {
     pub(crate) url: String,
     /// What `SetVideo` is sent with.
     pub(crate) video: String,
-    /// In presentation order; at least one.
-    pub(crate) frames: Vec<Frame>,
+    /// In presentation order, at least one; `None`: the server is asked.
+    pub(crate) frames: Option<Vec<Frame>>,
     /// Frames per message, at least 1.
     pub(crate) batch: usize,
     /// Where pictures are saved.
@@ -110,17 +112,23 @@ impl RawArgs {
         ensure!(self.limit != Some(0), "--limit has to be at least 1");
         ensure!(self.clients > 0, "--clients has to be at least 1");
         ensure!(self.timeout > 0, "--timeout has to be at least 1");
-        let file = frames_file::read(&self.frames_file)?;
-        let Some(video) = self.video.or(file.video_url) else {
-            anyhow::bail!(
-                "{} names no video_url: give --video",
-                self.frames_file.display()
-            );
+        let (video, frames) = match &self.frames_file {
+            Some(path) => {
+                let file = frames_file::read(path)?;
+                let Some(video) = self.video.or(file.video_url) else {
+                    anyhow::bail!("{} names no video_url: give --video", path.display());
+                };
+                (video, Some(file.frames))
+            }
+            None => {
+                let video = self.video.context("give --video or --frames-file")?;
+                (video, None)
+            }
         };
         Ok(Settings {
             url: self.url,
             video,
-            frames: file.frames,
+            frames,
             batch: self.batch,
             output: self.output,
             json: self.json,
@@ -176,6 +184,18 @@ mod tests {
         let nameless = FILE.replace("\"video_url\":\"fs:///v.h265\",", "");
         assert!(check(&[], &nameless).unwrap_err().contains("give --video"));
         assert!(check(&["--video", "a"], &nameless).is_ok());
+    }
+
+    #[test]
+    fn without_a_frames_file_the_video_must_be_named() {
+        let check = |args: &[&str]| {
+            let args = ["streaming-cli"].iter().chain(args);
+            let checked = RawArgs::try_parse_from(args).unwrap().check();
+            checked.map_err(|e| format!("{e:#}"))
+        };
+        let settings = check(&["--video", "a"]).unwrap();
+        assert_eq!((settings.video.as_str(), settings.frames), ("a", None));
+        assert!(check(&[]).unwrap_err().contains("--frames-file"));
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::save;
 
 /// Runs the benchmark and prints its results.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
-    let settings = Arc::new(settings);
     let (saver, save) = match &settings.output {
         Some(folder) => {
             let (sender, saver) = save::start(folder)?;
@@ -26,13 +25,19 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     };
     let opening = (0..settings.clients)
         .map(|_| Client::open(&settings.url, &settings.video, settings.timeout));
-    let clients = try_join_all(opening).await?;
+    let mut clients = try_join_all(opening).await?;
+    let frames = match (&settings.frames, clients.first_mut()) {
+        (Some(frames), _) => frames.clone(),
+        (None, Some(client)) => client.index().await?,
+        (None, None) => Vec::new(),
+    };
+    let frames = Arc::new(frames);
     let sequences: Vec<_> = (0..settings.clients as u64)
         .map(|n| {
             let seed = settings.seed.wrapping_add(n);
             settings
                 .pattern
-                .sequence(settings.frames.len(), settings.limit, seed)
+                .sequence(frames.len(), settings.limit, seed)
         })
         .collect();
     let sinks = Sinks {
@@ -44,12 +49,10 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .into_iter()
         .zip(sequences)
         .map(|(client, sequence)| {
-            let (settings, sinks) = (Arc::clone(&settings), sinks.clone());
-            let task = tokio::spawn(async move {
-                client
-                    .run(&settings.frames, &sequence, settings.batch, &sinks)
-                    .await
-            });
+            let (frames, sinks) = (Arc::clone(&frames), sinks.clone());
+            let batch = settings.batch;
+            let task =
+                tokio::spawn(async move { client.run(&frames, &sequence, batch, &sinks).await });
             // The first connection that fails ends the run.
             async move { task.await.context("a connection's task failed")? }
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use futures::{SinkExt as _, StreamExt as _};
 use indicatif::ProgressBar;
-use protocol::{ClientMessage, FrameRequest, ServerMessage};
+use protocol::{ClientMessage, FrameRequest, FramesRequest, IndexPiece, Priority, ServerMessage};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -80,6 +80,42 @@ impl Client {
         }
     }
 
+    /// Asks the server where the video's frames lie, in presentation order; at least one.
+    pub(crate) async fn index(&mut self) -> anyhow::Result<Vec<Frame>> {
+        let all = ClientMessage::GetIndex {
+            from: None,
+            count: None,
+        };
+        self.send(&all).await?;
+        let mut frames: Vec<Frame> = Vec::new();
+        loop {
+            let piece: IndexPiece = match self.text().await? {
+                ServerMessage::Index(piece) => piece,
+                ServerMessage::Error { message } => bail!("the server says: {message}"),
+                other => bail!("the server answers GetIndex with {}", kind(&other)),
+            };
+            ensure!(
+                piece.from == frames.len() as u64,
+                "the server sends the index from frame {} on, but {} is next",
+                piece.from,
+                frames.len()
+            );
+            let before = frames.len();
+            frames.extend(piece.offset.iter().map(|&offset| Frame {
+                offset,
+                irap_offset: None,
+            }));
+            if frames.len() as u64 >= piece.frame_count {
+                ensure!(!frames.is_empty(), "the video has no frames");
+                return Ok(frames);
+            }
+            ensure!(
+                frames.len() > before,
+                "the server sends no more of the index"
+            );
+        }
+    }
+
     /// Asks for the frames at these places, `batch` in each message.
     pub(crate) async fn run(
         mut self,
@@ -115,25 +151,32 @@ impl Client {
             *due.entry((index, frame.offset)).or_default() += 1;
             let (offset, irap_offset) = (frame.offset, frame.irap_offset);
             requests.push(FrameRequest {
-                offset,
                 irap_offset,
-                index,
+                ..FrameRequest::at_offset(offset, index)
             });
         }
         let tally = &mut measured.tally;
         tally.requested += requests.len() as u64;
         let mut waiting = requests.len();
         let sent = Instant::now();
-        self.send(&ClientMessage::RequestFrames { frames: requests })
-            .await?;
+        // Messages wait for each other here: none is to be served before an earlier one.
+        let request = FramesRequest {
+            frames: requests,
+            priority: Some(Priority::Fifo),
+            ..FramesRequest::default()
+        };
+        self.send(&ClientMessage::RequestFrames(request)).await?;
         while waiting > 0 {
             match self.text().await? {
                 ServerMessage::Frame {
                     index,
                     offset,
                     size,
+                    preview,
+                    ..
                 } => {
-                    take(&mut due, index, offset)?;
+                    ensure!(!preview, "the server sends a preview, which is not wanted");
+                    take(&mut due, index, Some(offset))?;
                     let data = self.picture(size).await?;
                     tally.picture(sent.elapsed(), size);
                     if let Some(save) = &sinks.save {
@@ -153,6 +196,7 @@ impl Client {
                     offset,
                     error,
                     message,
+                    ..
                 } => {
                     take(&mut due, index, offset)?;
                     tally.errored += 1;
@@ -231,7 +275,8 @@ fn lost(error: &tungstenite::Error) -> anyhow::Error {
 }
 
 /// Marks a frame as answered.
-fn take(due: &mut HashMap<(i64, u64), u32>, index: i64, offset: u64) -> anyhow::Result<()> {
+fn take(due: &mut HashMap<(i64, u64), u32>, index: i64, offset: Option<u64>) -> anyhow::Result<()> {
+    let offset = offset.context("the server answers a frame without its offset")?;
     match due.get_mut(&(index, offset)) {
         Some(left) if *left > 0 => *left -= 1,
         _ => bail!("the server answers frame {index} at {offset}, which is not due"),
@@ -244,6 +289,8 @@ fn kind(message: &ServerMessage) -> &'static str {
         ServerMessage::VideoSet { .. } => "VideoSet",
         ServerMessage::Frame { .. } => "Frame",
         ServerMessage::FrameError { .. } => "FrameError",
+        ServerMessage::Index(_) => "Index",
+        ServerMessage::Stats(_) => "Stats",
         ServerMessage::Error { .. } => "Error",
     }
 }

@@ -17,16 +17,15 @@ const FRAMES: &str = r#"{"video_url":"fs:///v.h265","frames":[
 
 const VIDEO_SET: &str = r#"{"type":"VideoSet","path":"v","ok":true}"#;
 
-/// The program, run on a frames file.
+/// The program, run on a frames file, or with `--video` alone without one.
 fn program(folder: &Path, frames: &str, args: &[&str]) -> Output {
     let file = folder.join("frames.json");
     std::fs::write(&file, frames).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_streaming-cli"))
-        .arg("--frames-file")
-        .arg(&file)
-        .args(args)
-        .output()
-        .unwrap()
+    let mut program = Command::new(env!("CARGO_BIN_EXE_streaming-cli"));
+    if !args.contains(&"--video") {
+        program.arg("--frames-file").arg(&file);
+    }
+    program.args(args).output().unwrap()
 }
 
 /// The program against a server that treats each connection with `serve`.
@@ -132,6 +131,81 @@ async fn pictures_are_counted_and_saved_under_their_names() {
         assert_eq!(read("frame_000001_30.jpg"), "picture 30");
         assert_eq!(read("frame_000002_20.jpg"), "picture 20");
     }
+}
+
+/// Answers `SetVideo` and `GetIndex` (with these pieces); gives the first `RequestFrames`.
+async fn begin_with_index(socket: &mut Socket, pieces: &[&str]) -> serde_json::Value {
+    let asked = begin(socket).await;
+    assert_eq!(asked, serde_json::json!({"type": "GetIndex"}));
+    for piece in pieces {
+        let text = format!(r#"{{"type":"Index","frame_count":3,"timescale":1,{piece}}}"#);
+        say(socket, &text).await;
+    }
+    request(socket).await
+}
+
+#[tokio::test]
+async fn without_a_file_the_server_says_where_the_frames_are() {
+    let serve = |mut socket: Socket| async move {
+        let pieces = [
+            r#""from":0,"offset":[10,30],"size":[1,1],"pts":[0,1],"keyframe":[1,0]"#,
+            r#""from":2,"offset":[20],"size":[1],"pts":[2],"keyframe":[0]"#,
+        ];
+        let asked = begin_with_index(&mut socket, &pieces).await;
+        assert_eq!(asked["priority"], "fifo");
+        let offsets: Vec<u64> = (asked["frames"].as_array().unwrap().iter())
+            .map(|f| f["offset"].as_u64().unwrap())
+            .collect();
+        assert_eq!(offsets, [10, 30, 20]);
+        for (index, offset) in offsets.iter().enumerate() {
+            let text = format!(r#"{{"type":"Frame","index":{index},"offset":{offset},"size":1}}"#);
+            say(&mut socket, &text).await;
+            socket.send(Message::binary("x")).await.unwrap();
+        }
+        socket.next().await;
+    };
+    let args = ["--video", "v", "--batch", "3", "--json"];
+    let (output, _) = against(serve, &args).await;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["frames_received"], 3, "{output:?}");
+    assert!(output.status.success());
+}
+
+#[tokio::test]
+async fn an_index_with_a_hole_or_without_an_end_is_a_breach() {
+    let serve = |mut socket: Socket| async move {
+        let hole = r#""from":1,"offset":[30],"size":[1],"pts":[1],"keyframe":[0]"#;
+        begin_with_index(&mut socket, &[hole]).await;
+    };
+    refused(
+        &against(serve, &["--video", "v"]).await.0,
+        "the index from frame 1 on, but 0 is next",
+    );
+    let serve = |mut socket: Socket| async move {
+        let none = r#""from":0,"offset":[],"size":[],"pts":[],"keyframe":[]"#;
+        begin_with_index(&mut socket, &[none]).await;
+    };
+    refused(
+        &against(serve, &["--video", "v"]).await.0,
+        "sends no more of the index",
+    );
+}
+
+#[tokio::test]
+async fn a_preview_that_nobody_asked_for_is_a_breach() {
+    let serve = |mut socket: Socket| async move {
+        begin(&mut socket).await;
+        say(
+            &mut socket,
+            r#"{"type":"Frame","index":0,"offset":10,"size":1,"preview":true}"#,
+        )
+        .await;
+        socket.next().await;
+    };
+    refused(
+        &against(serve, &[]).await.0,
+        "a preview, which is not wanted",
+    );
 }
 
 #[tokio::test]
