@@ -6,7 +6,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use codec::{HevcDecoder, JpegEncoder, Picture, PlanesBuf, Threading, to_jpeg_planes};
+use codec::{HevcDecoder, JpegEncoder, Picture, PlanesBuf, Rendition, Threading, to_jpeg_planes};
 use divan::{Bencher, black_box};
 use media::{ColourDescription, Orientation};
 
@@ -81,7 +81,54 @@ fn jpeg<const HEIGHT: u32>(bencher: Bencher<'_, '_>, (_, as_decoded): (&str, boo
     let mut encoder = JpegEncoder::new().unwrap();
     bencher.bench_local(|| {
         encoder
-            .encode(black_box(&picture), colour, Orientation::IDENTITY, 80)
+            .encode(
+                black_box(&picture),
+                colour,
+                Orientation::IDENTITY,
+                Rendition::full_size(80),
+            )
             .unwrap()
     });
+}
+
+/// Conversion with scaling, from this height to this width.
+#[divan::bench(args = [(1080, 320), (1080, 640), (2160, 320), (2160, 640), (2160, 1920)])]
+fn scaled_convert(bencher: Bencher<'_, '_>, (height, max_width): (u32, u32)) {
+    let picture = picture(height * 16 / 9, height, "yuv420p");
+    let mut encoder = JpegEncoder::new().unwrap();
+    bencher.bench_local(|| {
+        let picture = black_box(&picture);
+        let converted = encoder
+            .convert(
+                picture,
+                tagged(1, 1, false),
+                Orientation::IDENTITY,
+                at_most(max_width),
+            )
+            .unwrap();
+        black_box(converted.width())
+    });
+}
+
+#[divan::bench(args = [(1080, 320), (1080, 640), (2160, 320), (2160, 640), (2160, 1920)])]
+fn scaled_convert_and_compress(bencher: Bencher<'_, '_>, (height, max_width): (u32, u32)) {
+    let picture = picture(height * 16 / 9, height, "yuv420p");
+    let mut encoder = JpegEncoder::new().unwrap();
+    bencher.bench_local(|| {
+        encoder
+            .encode(
+                black_box(&picture),
+                tagged(1, 1, false),
+                Orientation::IDENTITY,
+                at_most(max_width),
+            )
+            .unwrap()
+    });
+}
+
+fn at_most(max_width: u32) -> Rendition {
+    Rendition {
+        max_width: Some(max_width),
+        ..Rendition::full_size(80)
+    }
 }

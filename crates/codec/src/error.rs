@@ -43,10 +43,16 @@ pub enum CodecError {
     /// A picture that JPEG cannot hold: more than 65535 (libjpeg: 65500) rows or columns.
     #[error("a picture of {width}x{height} does not fit into a JPEG image")]
     TooLargeForJpeg {
-        /// Width after turning.
+        /// Width of the image.
         width: usize,
-        /// Height after turning.
+        /// Height of the image.
         height: usize,
+    },
+    /// A picture could not be scaled.
+    #[error("scaling failed: {reason}")]
+    Scale {
+        /// What the resizer said.
+        reason: String,
     },
     /// libjpeg-turbo failed.
     #[error("the JPEG encoder failed: {reason}")]

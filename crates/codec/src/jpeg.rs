@@ -8,6 +8,8 @@ use crate::colour::resolve;
 use crate::convert::{subsampling, to_jpeg_planes};
 use crate::libav::{Picture, Plane};
 use crate::planes::{Grid, PlanesBuf, Subsampling};
+use crate::rendition::Rendition;
+use crate::scale::Scaler;
 
 /// The largest side that libjpeg takes (`JPEG_MAX_DIMENSION`).
 const MAX_SIDE: usize = 65500;
@@ -16,6 +18,8 @@ const MAX_SIDE: usize = 65500;
 pub struct JpegEncoder {
     compressor: Compressor,
     planes: PlanesBuf,
+    scaler: Scaler,
+    scaled: PlanesBuf,
     /// Room for the largest possible image of the size at hand. Pages that no image has touched
     /// are not resident.
     output: Vec<u8>,
@@ -36,63 +40,129 @@ impl JpegEncoder {
         Ok(Self {
             compressor: Compressor::new().map_err(failed)?,
             planes: PlanesBuf::new(),
+            scaler: Scaler::default(),
+            scaled: PlanesBuf::new(),
             output: Vec::new(),
         })
     }
 
-    /// Converts the picture as [`to_jpeg_planes`] does, and encodes it. A picture whose planes
-    /// are those of a JPEG already (8 bit, full range, BT.601, not turned) is encoded from the
-    /// decoder's memory. `quality` is libjpeg's, 1 to 100.
+    /// Converts the picture as [`to_jpeg_planes`] does, and scales it down as `rendition` says. A
+    /// picture whose planes are those of the image already (8 bit, full range, BT.601, neither
+    /// turned nor scaled) is not copied.
     ///
     /// # Errors
-    /// [`CodecError::Quality`], [`CodecError::TooLargeForJpeg`], [`CodecError::Encode`].
+    /// [`CodecError::Quality`], [`CodecError::TooLargeForJpeg`], [`CodecError::Scale`].
+    pub fn convert<'a>(
+        &'a mut self,
+        picture: &'a Picture,
+        colour: ColourDescription,
+        orientation: Orientation,
+        rendition: Rendition,
+    ) -> Result<Converted<'a>, CodecError> {
+        let quality = rendition.quality;
+        if !(1..=100).contains(&quality) {
+            return Err(CodecError::Quality { quality });
+        }
+        let mut displayed = (picture.width(), picture.height());
+        if orientation.swaps_axes() {
+            displayed = (displayed.1, displayed.0);
+        }
+        let (width, height) = rendition.size(displayed.0, displayed.1);
+        if width > MAX_SIDE || height > MAX_SIDE {
+            return Err(CodecError::TooLargeForJpeg { width, height });
+        }
+        let scaled = (width, height) != displayed;
+        let as_they_are = (orientation == Orientation::IDENTITY && !scaled)
+            .then(|| ready_planes(picture, colour))
+            .flatten();
+        let (subsampling, planes) = match as_they_are {
+            Some(ready) => ready,
+            None => {
+                to_jpeg_planes(picture, colour, orientation, &mut self.planes);
+                let planes = if scaled {
+                    let size = (width, height);
+                    self.scaler.scale(&self.planes, size, &mut self.scaled)?;
+                    &self.scaled
+                } else {
+                    &self.planes
+                };
+                (planes.subsampling(), views(planes))
+            }
+        };
+        Ok(Converted {
+            compressor: &mut self.compressor,
+            output: &mut self.output,
+            quality,
+            width,
+            height,
+            subsampling,
+            planes,
+        })
+    }
+
+    /// [`JpegEncoder::convert`], then [`Converted::compress`].
+    ///
+    /// # Errors
+    /// Those of both.
     pub fn encode(
         &mut self,
         picture: &Picture,
         colour: ColourDescription,
         orientation: Orientation,
-        quality: u8,
+        rendition: Rendition,
     ) -> Result<Vec<u8>, CodecError> {
-        if !(1..=100).contains(&quality) {
-            return Err(CodecError::Quality { quality });
-        }
-        let (width, height) = (picture.width(), picture.height());
-        if width > MAX_SIDE || height > MAX_SIDE {
-            let (width, height) = if orientation.swaps_axes() {
-                (height, width)
-            } else {
-                (width, height)
-            };
-            return Err(CodecError::TooLargeForJpeg { width, height });
-        }
-        self.compressor
-            .set_quality(i32::from(quality))
-            .map_err(failed)?;
-        let as_they_are = (orientation == Orientation::IDENTITY)
-            .then(|| ready_planes(picture, colour))
-            .flatten();
-        if let Some((subsampling, planes)) = as_they_are {
-            return self.compress(width, height, subsampling, planes);
-        }
-        let mut planes = std::mem::take(&mut self.planes);
-        to_jpeg_planes(picture, colour, orientation, &mut planes);
-        let result = self.compress(
-            planes.width(),
-            planes.height(),
-            planes.subsampling(),
-            views(&planes),
-        );
-        self.planes = planes;
-        result
+        self.convert(picture, colour, orientation, rendition)?
+            .compress()
+    }
+}
+
+/// The planes of an image, ready to be compressed.
+pub struct Converted<'a> {
+    compressor: &'a mut Compressor,
+    output: &'a mut Vec<u8>,
+    quality: u8,
+    width: usize,
+    height: usize,
+    subsampling: Subsampling,
+    planes: [View<'a>; 3],
+}
+
+impl std::fmt::Debug for Converted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Converted")
+            .field("width", &self.width)
+            .field("height", &self.height)
+            .field("subsampling", &self.subsampling)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Converted<'_> {
+    /// Columns of the image.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
-    fn compress(
-        &mut self,
-        width: usize,
-        height: usize,
-        subsampling: Subsampling,
-        [luma, cb, cr]: [View<'_>; 3],
-    ) -> Result<Vec<u8>, CodecError> {
+    /// Rows of the image.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Encodes the image.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`].
+    pub fn compress(self) -> Result<Vec<u8>, CodecError> {
+        let Self {
+            compressor,
+            output: buffer,
+            quality,
+            width,
+            height,
+            subsampling,
+            planes: [luma, cb, cr],
+        } = self;
+        compressor.set_quality(i32::from(quality)).map_err(failed)?;
         let subsamp = match subsampling {
             Subsampling::Grey => Subsamp::Gray,
             Subsampling::S420 => Subsamp::Sub2x2,
@@ -100,13 +170,13 @@ impl JpegEncoder {
             Subsampling::S440 => Subsamp::Sub1x2,
             Subsampling::S444 => Subsamp::None,
         };
-        self.compressor.set_subsamp(subsamp).map_err(failed)?;
+        compressor.set_subsamp(subsamp).map_err(failed)?;
         let room = turbojpeg::compressed_buf_len(width, height, subsamp).map_err(failed)?;
-        if self.output.len() < room {
+        if buffer.len() < room {
             // Not `resize`, which would touch every page.
-            self.output = vec![0; room];
+            *buffer = vec![0; room];
         }
-        let mut output = OutputBuf::borrowed(&mut self.output);
+        let mut output = OutputBuf::borrowed(buffer);
         if subsampling == Subsampling::Grey {
             // The crate's planar call asks libjpeg-turbo for the size of a chroma plane that grey
             // images do not have, and panics.
@@ -117,9 +187,7 @@ impl JpegEncoder {
                 pitch: luma.stride,
                 format: PixelFormat::GRAY,
             };
-            self.compressor
-                .compress(image, &mut output)
-                .map_err(failed)?;
+            compressor.compress(image, &mut output).map_err(failed)?;
         } else {
             let image = YuvPlanesImage {
                 y_plane: luma.samples,
@@ -132,7 +200,7 @@ impl JpegEncoder {
                 v_stride: cr.stride,
                 subsamp,
             };
-            self.compressor
+            compressor
                 .compress_yuv_planes(&image, &mut output)
                 .map_err(failed)?;
         }

@@ -2,12 +2,13 @@
 //!
 //! Everything here blocks and is called from worker threads. Three stages:
 //!
-//! 1. [`HevcDecoder`] gives an access unit to libavcodec and hands out [`Picture`]s, each with
-//!    the identity of the access unit that it was decoded from.
+//! 1. [`HevcDecoder`] gives an access unit to libavcodec and hands out its [`Picture`] as soon as
+//!    it is decoded, with the identity of the access unit. It can go on from there at any time.
 //! 2. [`to_jpeg_planes`] turns a picture's planes into those of a JPEG image: full-range BT.601,
 //!    8 bit, turned and mirrored for display, in the subsampling of the source. Range and matrix
 //!    are one affine map; HDR goes through a tone map. See `docs/colour.md`.
-//! 3. [`JpegEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between.
+//! 3. [`JpegEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between, scaled down
+//!    before where a [`Rendition`] says so.
 //!
 //! `unsafe` is used in the module `libav` alone.
 
@@ -21,11 +22,14 @@ mod jpeg;
 mod libav;
 mod orient;
 mod planes;
+mod rendition;
+mod scale;
 
 pub use convert::to_jpeg_planes;
 pub use error::CodecError;
-pub use jpeg::JpegEncoder;
+pub use jpeg::{Converted, JpegEncoder};
 pub use libav::{
     Chroma, DEFAULT_MAX_PIXELS, HevcDecoder, Picture, PictureType, Plane, Rows, Threading,
 };
 pub use planes::{PlanesBuf, Subsampling};
+pub use rendition::Rendition;

@@ -10,7 +10,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use codec::{HevcDecoder, JpegEncoder, Picture, PlanesBuf, Subsampling, Threading, to_jpeg_planes};
+use codec::{
+    HevcDecoder, JpegEncoder, Picture, PlanesBuf, Rendition, Subsampling, Threading, to_jpeg_planes,
+};
 use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, ffmpeg};
 
@@ -413,7 +415,7 @@ fn the_encoded_image_has_the_colours() {
                 &picture,
                 colour(matrix, full_range),
                 Orientation::IDENTITY,
-                100,
+                Rendition::full_size(100),
             )
             .unwrap();
         let image = path.with_extension(format!("{matrix}.jpg"));

@@ -11,7 +11,7 @@ mod support;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use codec::{HevcDecoder, JpegEncoder, Picture, Threading};
+use codec::{HevcDecoder, JpegEncoder, Picture, Rendition, Threading};
 use media::{ColourDescription, Orientation};
 use support::{access_units, ffmpeg};
 use testkit::reference::ReferenceFrame;
@@ -80,7 +80,12 @@ fn real_clips_decode_as_with_ffmpeg() {
             if count == 0 {
                 let colour = ColourDescription::default();
                 encoder
-                    .encode(&picture, colour, Orientation::IDENTITY, 80)
+                    .encode(
+                        &picture,
+                        colour,
+                        Orientation::IDENTITY,
+                        Rendition::full_size(80),
+                    )
                     .unwrap();
             }
             count += 1;

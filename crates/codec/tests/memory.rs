@@ -53,7 +53,16 @@ fn memory_is_flat_over_many_decoders_and_many_passes() {
             media::ColourDescription::default(),
             media::Orientation::IDENTITY,
         );
-        encoder.encode(&pictures[0], colour, turn, 80).unwrap();
+        // Of one size, then of another.
+        for max_width in [None, Some(50), Some(77)] {
+            let rendition = codec::Rendition {
+                max_width,
+                ..codec::Rendition::full_size(80)
+            };
+            encoder
+                .encode(&pictures[0], colour, turn, rendition)
+                .unwrap();
+        }
     };
     for fresh in [true, false] {
         (0..200).for_each(|_| round(fresh));

@@ -8,7 +8,9 @@
 
 mod support;
 
-use codec::{HevcDecoder, JpegEncoder, PlanesBuf, Subsampling, Threading, to_jpeg_planes};
+use codec::{
+    HevcDecoder, JpegEncoder, PlanesBuf, Rendition, Subsampling, Threading, to_jpeg_planes,
+};
 use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, ffmpeg};
 
@@ -160,7 +162,9 @@ fn images_are_turned_and_mirrored() {
             .unwrap()
             .remove(0);
         for o in orientations() {
-            let jpeg = encoder.encode(&picture, AS_IT_IS, o, 97).unwrap();
+            let jpeg = encoder
+                .encode(&picture, AS_IT_IS, o, Rendition::full_size(97))
+                .unwrap();
             // JFIF, no pixel aspect of its own: 1:1.
             assert_eq!(&jpeg[..4], [0xff, 0xd8, 0xff, 0xe0]);
             assert_eq!(&jpeg[6..18], b"JFIF\0\x01\x01\0\0\x01\0\x01");
@@ -224,12 +228,22 @@ fn a_quality_outside_the_scale_is_refused() {
         .remove(0);
     let mut encoder = JpegEncoder::new().unwrap();
     for quality in [0, 101, 255] {
-        let result = encoder.encode(&picture, CONVERTED, Orientation::IDENTITY, quality);
+        let result = encoder.encode(
+            &picture,
+            CONVERTED,
+            Orientation::IDENTITY,
+            Rendition::full_size(quality),
+        );
         assert_eq!(result, Err(codec::CodecError::Quality { quality }));
     }
     let sizes = [1, 50, 100].map(|q| {
         encoder
-            .encode(&picture, CONVERTED, Orientation::IDENTITY, q)
+            .encode(
+                &picture,
+                CONVERTED,
+                Orientation::IDENTITY,
+                Rendition::full_size(q),
+            )
             .unwrap()
             .len()
     });

@@ -362,7 +362,7 @@ impl Context {
             c.max_pixels = i64::try_from(max_pixels).unwrap_or(i64::MAX);
             // Synthesised film grain is no part of the decoded picture (H.265, D.3.14: how it is
             // shown), and libavcodec keeps a stream's grain over a flush, for the next stream.
-            c.export_side_data = sys::AV_CODEC_EXPORT_DATA_FILM_GRAIN as i32;
+            c.export_side_data = sys::AV_CODEC_EXPORT_DATA_FILM_GRAIN;
             // libavcodec rounds the left edge to its buffers' alignment; `Picture` does not.
             c.apply_cropping = 0;
             // Slice data that end early are no error to libavcodec: see `begun`.
