@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use media::VideoIndex;
 use media::demux::{DemuxError, HEAD_BYTES, IndexBuilder, Step, TAIL_BYTES};
-use storage::{Object, Store};
+use storage::{Object, Opened, Store};
 
 use crate::error::OpenError;
 
@@ -17,21 +17,28 @@ pub struct IndexedObject {
     pub index: VideoIndex,
 }
 
+/// Reads the first and the last bytes of an object, which tell its version.
+pub(crate) async fn look(store: &Store, name: &str) -> Result<Opened, OpenError> {
+    let opened = store.open(name, HEAD_BYTES, TAIL_BYTES).await;
+    opened.map_err(|e| {
+        if e.kind().reads_as_not_found() {
+            OpenError::NotFound {
+                name: name.to_owned(),
+            }
+        } else {
+            OpenError::Storage(e)
+        }
+    })
+}
+
 /// Opens an object and builds its index by ranged reads: head and tail at once, then what the
 /// container asks for (for an MP4 at most `moov`).
 pub async fn open(store: &Store, name: &str) -> Result<IndexedObject, OpenError> {
-    let opened = store
-        .open(name, HEAD_BYTES, TAIL_BYTES)
-        .await
-        .map_err(|e| {
-            if e.kind().reads_as_not_found() {
-                OpenError::NotFound {
-                    name: name.to_owned(),
-                }
-            } else {
-                OpenError::Storage(e)
-            }
-        })?;
+    index(name, look(store, name).await?).await
+}
+
+/// Builds the index of an object that was looked at.
+pub(crate) async fn index(name: &str, opened: Opened) -> Result<IndexedObject, OpenError> {
     let object = opened.object;
     let size = object.size();
     let mut builder = IndexBuilder::new(size);

@@ -1,5 +1,7 @@
 //! Limits and sizes of the engine.
 
+use std::path::PathBuf;
+
 /// How the engine is sized.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -7,15 +9,31 @@ pub struct EngineConfig {
     pub workers: usize,
     /// JPEG quality, 1 to 100.
     pub jpeg_quality: u8,
-    /// The longest run of compressed samples that is read for one group of targets, in bytes.
+    /// The longest run of compressed samples that is read for one target, in bytes.
     /// What would need more is refused with [`crate::FrameErrorCode::GopTooLarge`].
     pub max_group_bytes: u64,
-    /// Compressed bytes that all groups together may hold. At least `max_group_bytes`.
+    /// Compressed bytes that all runs that are worked on together may hold. At least
+    /// `max_group_bytes`.
     pub max_bytes_in_flight: u64,
-    /// Encoded bytes of one request that may wait for being taken.
+    /// Encoded bytes of one client that may wait for being taken.
     pub max_waiting_image_bytes: usize,
     /// The largest picture that is decoded, in luma samples.
     pub max_pixels: u64,
+    /// Bytes of images, compressed runs and indexes that are kept in memory; 0: nothing is.
+    pub cache_bytes: u64,
+    /// Where images and compressed runs are kept beyond memory.
+    pub disk_cache: Option<DiskCacheConfig>,
+    /// Whether idle workers make what is likely to be wanted next.
+    pub harvest: bool,
+}
+
+/// A cache on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskCacheConfig {
+    /// Its folder; made if it is not there.
+    pub folder: PathBuf,
+    /// Bytes that it may take.
+    pub bytes: u64,
 }
 
 impl Default for EngineConfig {
@@ -27,6 +45,9 @@ impl Default for EngineConfig {
             max_bytes_in_flight: 512 << 20,
             max_waiting_image_bytes: 32 << 20,
             max_pixels: codec::DEFAULT_MAX_PIXELS,
+            cache_bytes: 256 << 20,
+            disk_cache: None,
+            harvest: true,
         }
     }
 }

@@ -81,6 +81,9 @@ pub enum EngineError {
     /// A worker thread could not be started.
     #[error("a worker thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// The cache on disk cannot be used.
+    #[error("{0}")]
+    DiskCache(#[from] crate::cache::DiskCacheError),
     /// A limit makes no sense.
     #[error("{0}")]
     Config(&'static str),

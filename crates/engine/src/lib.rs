@@ -2,28 +2,43 @@
 //!
 //! ```text
 //! Engine::open ─► catalog: Store → IndexBuilder → Video
-//! Engine::request ─► groups of targets that share a run of samples
-//!    └─ each group: byte ranges → storage → hand-off 1 ─► worker: graph → plan → decoder
-//!                                              picture → JPEG ─► hand-off 2 ─► FrameTicket
+//! Client::request ─► image cache, or an order in the schedule
+//!    └─ its GOP: byte ranges → storage → run ─ hand-off 1 ─► worker: planner → decoder
+//!                                          picture → JPEG ─ hand-off 2 ─► FrameTicket
 //! ```
 //!
 //! The engine knows no HTTP and no JSON. Worker threads never wait for the network or for a
-//! client: a pass whose images nobody takes is put aside, with its decoder, until there is room.
+//! client: nothing is made for a client that does not take what is ready.
 
+mod cache;
+mod caches;
 pub mod catalog;
+mod client;
 mod config;
-mod counters;
+mod core;
+mod develop;
+mod engine;
 mod error;
-mod group;
+mod fetch;
+mod harvest;
+mod memory;
 mod pass;
-mod request;
+mod run;
+mod schedule;
+mod standing;
+mod stats;
 mod ticket;
 mod video;
 mod worker;
 
-pub use config::{EngineConfig, usable_cores};
-pub use counters::EngineCounters;
+pub use client::Client;
+pub use config::{DiskCacheConfig, EngineConfig, usable_cores};
+pub use engine::Engine;
 pub use error::{EngineError, FrameError, FrameErrorCode, OpenError};
-pub use request::Engine;
-pub use ticket::{EncodedImage, FrameOutcome, FrameTarget, FrameTicket};
+pub use memory::usable_memory;
+pub use stats::{ClientStats, EngineCounters, StageStats, Stages};
+pub use ticket::{
+    EncodedImage, FrameEvent, FrameOutcome, FrameTarget, FrameTicket, Output, Preview, Priority,
+    RequestOptions,
+};
 pub use video::{Video, VideoInfo};

@@ -1,97 +1,58 @@
-//! What a worker does with a group: graph, plan, passes, images.
-//!
-//! A job can stop between two access units and go on later, on any worker: it carries its decoder
-//! with it.
+//! A worker's visit to a GOP: a decoder is given what the claimed orders depend on, and pictures
+//! that are wanted become images.
 //!
 //! Damage: whatever depends on an access unit that a decoder refuses is answered with an error. A
 //! decoder that has refused something is begun anew, so what remains is planned anew, without it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use codec::{CodecError, HevcDecoder, Picture};
-use media::graph::ReferenceGraph;
-use media::plan::{DecodePass, DecodePlan, Depth, Refusal, preludes};
-use media::{ColourDescription, DecodeIndex, Sample, packet};
-use tokio::sync::OwnedSemaphorePermit;
+use codec::{CodecError, Picture};
+use media::{ColourDescription, DecodeIndex, Planner, Refusal, Standing as Stands, Way, packet};
 
-use crate::counters::add;
+use crate::core::Core;
+use crate::develop::{Developing, develop};
 use crate::error::{FrameError, FrameErrorCode};
-use crate::ticket::{EncodedImage, Outcomes};
+use crate::fetch::pump;
+use crate::run::Run;
+use crate::schedule::{Claim, ClientId, GopKey, OrderId, PassId, Picked, Signal};
+use crate::standing::{Spread, Standing};
+use crate::stats::{ClientCells, add, nanos_since};
 use crate::video::Video;
-use crate::worker::{Spread, Worker};
+use crate::worker::Worker;
 
-/// Consecutive samples and their bytes.
-#[derive(Debug)]
-pub(crate) struct Samples {
-    pub(crate) samples: Vec<Sample>,
-    pub(crate) data: Vec<Bytes>,
-    /// Their share of the engine's bytes in flight.
-    pub(crate) _permit: OwnedSemaphorePermit,
-}
-
-impl Samples {
-    fn get(&self, index: DecodeIndex) -> Option<(&Sample, &Bytes)> {
-        let first = self.samples.first()?.index;
-        let place = index.0.checked_sub(first.0)? as usize;
-        Some((self.samples.get(place)?, self.data.get(place)?))
-    }
-}
-
-/// One group on its way through the workers.
-#[derive(Debug)]
-pub(crate) struct Job {
+/// A pass at work.
+pub(crate) struct Pass<'a> {
+    core: &'a Arc<Core>,
+    worker: &'a mut Worker,
+    id: PassId,
+    gop: GopKey,
     video: Arc<Video>,
-    samples: Samples,
-    /// Targets without an answer, with their places in the request.
-    waiting: BTreeMap<DecodeIndex, Vec<usize>>,
-    outcomes: Outcomes,
-    progress: Option<Progress>,
+    run: Arc<Run>,
+    signal: Signal,
+    alone: bool,
+    /// What is to be answered, by sample.
+    wanted: BTreeMap<DecodeIndex, Vec<Claim>>,
+    /// Orders whose pictures are being encoded.
+    kept: BTreeSet<OrderId>,
+    /// Nothing of it is for anybody's request.
+    harvest: bool,
+    decode_nanos: u64,
+    decoded: u64,
 }
 
-/// How a job ended on a worker.
-#[derive(Debug)]
-pub(crate) enum JobEnd {
-    /// All targets are answered, but for these: they depend on earlier samples.
-    Finished { needs_earlier: Vec<DecodeIndex> },
-    /// Too many images wait: to be submitted again when there is room.
-    PutAside(Box<Job>),
-}
-
-#[derive(Debug)]
-struct Progress {
-    graph: ReferenceGraph,
-    passes: VecDeque<DecodePass>,
-    needs_earlier: Vec<DecodeIndex>,
-    current: Option<Run>,
-    /// Samples that a decoder refused.
-    broken: BTreeSet<DecodeIndex>,
-    /// Damage was met: from now on, one access unit at a time, so that it is known which fails.
-    careful: bool,
-}
-
-/// A pass that has begun.
-#[derive(Debug)]
-struct Run {
-    pass: DecodePass,
-    preludes: Vec<Vec<Bytes>>,
-    /// The next sample to be decoded, as a place in the pass.
-    place: usize,
-    decoder: HevcDecoder,
-    spread: Spread,
-}
-
-/// How a pass stands after some of its samples.
-enum RunEnd {
+/// How a run of a decoder ended.
+enum End {
     Done,
-    Full,
-    Cancelled,
+    /// Something else is more urgent, or nothing is wanted any more.
+    Stopped,
     /// A decoder that works on several pictures at once met damage: which one is unknown.
     Unclear,
-    /// The sample at this place of the pass was refused.
+    /// This sample was refused.
     Damaged {
-        place: usize,
+        sample: DecodeIndex,
         why: String,
     },
     /// Nothing of this video can be decoded here: a format that is not read, no memory.
@@ -100,361 +61,618 @@ enum RunEnd {
     },
 }
 
-impl Job {
-    pub(crate) fn new(
-        video: Arc<Video>,
-        samples: Samples,
-        waiting: BTreeMap<DecodeIndex, Vec<usize>>,
-        outcomes: Outcomes,
-    ) -> Self {
-        Self {
-            video,
-            samples,
-            waiting,
-            outcomes,
-            progress: None,
-        }
+/// Makes a pass, and tells the schedule.
+pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Video>, Arc<Run>>) {
+    let span = tracing::debug_span!("decode", start = picked.gop.start);
+    let _entered = span.enter();
+    let id = picked.pass;
+    // If anything in it panics, the pass must still end.
+    let mut ending = Ending {
+        core,
+        id,
+        kept: BTreeSet::new(),
+        clients: BTreeSet::new(),
+        nanos: 0,
+    };
+    let began = Instant::now();
+    let (clients, cells) = payers(core, &picked.claims);
+    ending.clients = clients;
+    for (cells, since) in &cells {
+        cells.stages.queue.add(nanos_since(*since));
+        core.counters.stages.queue.add(nanos_since(*since));
     }
-
-    /// Drops bytes and decoder. Returns the targets that have no answer yet.
-    pub(crate) fn give_up(self) -> Vec<DecodeIndex> {
-        let earlier = self.progress.map(|p| p.needs_earlier).unwrap_or_default();
-        self.waiting.into_keys().chain(earlier).collect()
+    let mut pass = Pass {
+        core,
+        worker,
+        id,
+        gop: picked.gop,
+        video: picked.video,
+        run: picked.run,
+        signal: picked.signal,
+        alone: picked.alone,
+        wanted: BTreeMap::new(),
+        kept: BTreeSet::new(),
+        harvest: cells.is_empty(),
+        decode_nanos: 0,
+        decoded: 0,
+    };
+    pass.work(picked.claims);
+    let (decoded, nanos) = (pass.decoded, pass.decode_nanos);
+    ending.kept = std::mem::take(&mut pass.kept);
+    core.counters.stages.decode.add(nanos);
+    if pass.harvest {
+        add(&core.counters.access_units_harvested, decoded);
     }
+    for (cells, _) in &cells {
+        cells.stages.decode.add(nanos);
+        add(&cells.access_units_decoded, decoded);
+    }
+    ending.nanos = nanos_since(began);
+}
 
-    /// Works until all is answered or something stops it. `alone`: no other job wants the cores.
-    pub(crate) fn run(mut self, worker: &mut Worker, alone: bool) -> JobEnd {
-        if self.outcomes.shared.is_cancelled() {
-            return JobEnd::Finished {
-                needs_earlier: Vec::new(),
-            };
-        }
-        let mut progress = match self.progress.take() {
-            Some(progress) => progress,
-            None => self.plan(worker),
-        };
-        loop {
-            let mut run = match progress.current.take() {
-                Some(run) => run,
-                None => match progress.passes.pop_front() {
-                    Some(pass) => {
-                        let alone = alone && !progress.careful;
-                        match self.begin(worker, &progress.graph, pass, alone) {
-                            Some(run) => run,
-                            None => continue,
+struct Ending<'a> {
+    core: &'a Arc<Core>,
+    id: PassId,
+    kept: BTreeSet<OrderId>,
+    clients: BTreeSet<ClientId>,
+    nanos: u64,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.core.lock();
+            state.schedule.charge(&self.clients, self.nanos);
+            if std::thread::panicking() {
+                // The pictures that made it panic would do so again.
+                for order in state.schedule.claimed(self.id) {
+                    let waiters = state.schedule.complete(order);
+                    for waiter in waiters {
+                        let why = "the frame was lost inside the server";
+                        let error = FrameError::new(FrameErrorCode::DecodeFailed, why);
+                        if let Some(sink) = waiter.sink {
+                            sink.answer(waiter.position, Err(error));
                         }
                     }
-                    None => break,
-                },
-            };
-            let end = self.go_on(worker, &progress.graph, &mut run);
-            if let RunEnd::Full = end {
-                add(&worker.counters.passes_put_aside, 1);
-                progress.current = Some(run);
-                self.progress = Some(progress);
-                return JobEnd::PutAside(Box::new(self));
-            }
-            let Run {
-                pass,
-                decoder,
-                spread,
-                ..
-            } = run;
-            worker.give_back(spread, decoder);
-            match end {
-                RunEnd::Full => {}
-                RunEnd::Done => {
-                    self.fail(&pass.targets, "the decoder gave no picture for this sample");
-                }
-                RunEnd::Impossible { why } => self.fail(&pass.targets, &why),
-                RunEnd::Cancelled => break,
-                RunEnd::Unclear => self.decode_again(worker, &mut progress, &pass),
-                // Nobody knows what depends on what.
-                RunEnd::Damaged { why, .. } if pass.fallback => self.fail(&pass.targets, &why),
-                RunEnd::Damaged { place, why } => {
-                    self.fail(&dependents(&pass, place), &why);
-                    progress.broken.extend(pass.samples.get(place));
-                    self.decode_again(worker, &mut progress, &pass);
                 }
             }
+            state.schedule.end_pass(self.id, &self.kept);
         }
-        JobEnd::Finished {
-            needs_earlier: progress.needs_earlier,
-        }
+        pump(self.core);
+        self.core.wake.notify_all();
     }
+}
 
-    /// After damage: plans what is left of a pass anew.
-    fn decode_again(&mut self, worker: &Worker, progress: &mut Progress, pass: &DecodePass) {
-        progress.careful = true;
-        let left = pass.targets.iter().filter(|t| self.waiting.contains_key(t));
-        let left: Vec<DecodeIndex> = left.copied().collect();
-        if left.is_empty() {
+type Payer = (Arc<ClientCells>, Instant);
+
+/// The clients for whom orders are, and the figures of their tickets.
+fn payers(core: &Core, claims: &[Claim]) -> (BTreeSet<ClientId>, Vec<Payer>) {
+    let state = core.lock();
+    let waiters = claims
+        .iter()
+        .flat_map(|c| state.schedule.waiters(c.order))
+        .collect::<Vec<_>>();
+    let clients = waiters.iter().map(|w| w.client).collect();
+    let tickets: BTreeMap<_, _> = waiters
+        .iter()
+        .filter_map(|w| Some((w.ticket, w.sink.as_ref()?)))
+        .collect();
+    let cells = tickets.into_values();
+    let cells = cells.map(|s| (s.shared_cells(), s.since)).collect();
+    (clients, cells)
+}
+
+impl Pass<'_> {
+    fn work(&mut self, claims: Vec<Claim>) {
+        let counters = &self.core.counters;
+        add(&counters.passes, 1);
+        let video = Arc::clone(&self.video);
+        let run = Arc::clone(&self.run);
+        let began = Instant::now();
+        let planner = tracing::debug_span!("plan").in_scope(|| run.planner(video.index()));
+        counters.stages.plan.add(nanos_since(began));
+        let Some(first) = claims.first().copied() else {
+            return;
+        };
+        let mut fallbacks = Vec::new();
+        for claim in claims {
+            let sample = DecodeIndex(claim.sample);
+            match planner.standing(sample) {
+                Stands::Exact => self.want(claim),
+                Stands::Fallback => fallbacks.push(claim),
+                Stands::Refused(why) => self.refuse(claim, &why),
+            }
+        }
+        self.refuse_broken(planner);
+        if self.wanted.is_empty() {
+            for claim in fallbacks {
+                self.want(claim);
+            }
+            if !self.wanted.is_empty() {
+                self.decode_everything(planner);
+            }
             return;
         }
-        add(&worker.counters.repeated_passes, 1);
-        let plan = DecodePlan::new(&progress.graph, &left, Depth::Active);
-        for pass in plan.passes.into_iter().rev() {
-            let needed = |s: &DecodeIndex| progress.broken.contains(s);
-            // Nothing refers to it, and still a decoder cannot do without it: it says where a
-            // sequence begins, or how pictures are counted.
-            if !pass.fallback && pass.samples.iter().any(needed) {
-                self.fail(
-                    &pass.targets,
-                    "an access unit before the picture is damaged",
-                );
+        // These are decoded in a pass of their own.
+        for claim in fallbacks {
+            self.core.lock().schedule.unclaim(self.id, claim.order);
+        }
+        self.decode_exactly(planner, DecodeIndex(first.sample));
+    }
+
+    fn want(&mut self, claim: Claim) {
+        let sample = DecodeIndex(claim.sample);
+        self.wanted.entry(sample).or_default().push(claim);
+    }
+
+    /// Answers what depends on a sample that a decoder has refused.
+    fn refuse_broken(&mut self, planner: &Planner) {
+        let broken = self.run.damage().broken.clone();
+        if broken.is_empty() {
+            return;
+        }
+        let spoilt: Vec<DecodeIndex> = (self.wanted.keys().copied())
+            .filter(|t| {
+                let needs = planner.alone(*t).unwrap_or_default();
+                needs.iter().any(|s| broken.contains(s))
+            })
+            .collect();
+        for target in spoilt {
+            let why = if broken.contains(&target) {
+                "the access unit is damaged"
             } else {
-                progress.passes.push_front(pass);
-            }
-        }
-        // Was planned before, so that nothing is refused now.
-        for (sample, why) in plan.refused {
-            self.fail(&[sample], &why.to_string());
-        }
-    }
-
-    /// Reads the headers of all samples and decides what is decoded.
-    fn plan(&mut self, worker: &Worker) -> Progress {
-        let index = self.video.index();
-        let run = self.samples.samples.iter().zip(&self.samples.data);
-        let graph = ReferenceGraph::of_samples(index, run.map(|(s, d)| (*s, d.as_ref())));
-        let targets: Vec<DecodeIndex> = self.waiting.keys().copied().collect();
-        let plan = DecodePlan::new(&graph, &targets, Depth::Active);
-        let mut needs_earlier = Vec::new();
-        for (sample, why) in plan.refused {
-            match why {
-                Refusal::NeedsEarlierStart => {
-                    self.waiting.remove(&sample);
-                    needs_earlier.push(sample);
-                }
-                Refusal::NotDecodable(_) => {
-                    let error = FrameError::new(FrameErrorCode::NotDecodable, why.to_string());
-                    self.answer(sample, Err(error));
-                }
-                Refusal::NoPicture | Refusal::Outside => {
-                    let error = FrameError::new(FrameErrorCode::DecodeFailed, why.to_string());
-                    self.answer(sample, Err(error));
-                }
-            }
-        }
-        for pass in &plan.passes {
-            add(&worker.counters.passes, 1);
-            if pass.fallback {
-                add(&worker.counters.fallback_passes, 1);
-            }
-            let reach = match (pass.samples.first(), pass.samples.last()) {
-                (Some(a), Some(b)) => (b.0 - a.0) as usize + 1,
-                _ => 0,
+                "an access unit before the picture is damaged"
             };
-            add(
-                &worker.counters.access_units_skipped,
-                reach - pass.samples.len().min(reach),
-            );
-        }
-        Progress {
-            graph,
-            passes: plan.passes.into(),
-            needs_earlier,
-            current: None,
-            broken: BTreeSet::new(),
-            careful: false,
+            self.fail(target, why);
         }
     }
 
-    /// Readies a decoder for a pass; answers its targets if there is none.
-    fn begin(
+    fn refuse(&mut self, claim: Claim, why: &Refusal) {
+        let error = match why {
+            Refusal::NeedsEarlierStart => {
+                return match self.earlier_start(claim) {
+                    Ok(start) => {
+                        self.core.lock().schedule.move_to(claim.order, start.0);
+                    }
+                    Err(error) => self.answer(claim, &error),
+                };
+            }
+            Refusal::NotDecodable(_) => {
+                FrameError::new(FrameErrorCode::NotDecodable, why.to_string())
+            }
+            Refusal::NoPicture | Refusal::Outside => {
+                FrameError::new(FrameErrorCode::DecodeFailed, why.to_string())
+            }
+        };
+        self.answer(claim, &error);
+    }
+
+    /// The sync sample to try next for a picture that depends on more than its GOP: further back
+    /// each time by as much as it is already, since a container may mark samples as sync that
+    /// are none.
+    fn earlier_start(&self, claim: Claim) -> Result<DecodeIndex, FrameError> {
+        let index = self.video.index();
+        let start = self.gop.start;
+        let near = media::sidecar::plain_start(index, DecodeIndex(claim.sample));
+        let back = near.map_or(0, |n| n.0.saturating_sub(start)).max(1);
+        let earlier = match start {
+            0 => None,
+            _ => index.sync_at_or_before(DecodeIndex(start.saturating_sub(back))),
+        };
+        let Some(earlier) = earlier.filter(|e| e.0 < start) else {
+            let why = "no IRAP comes before the picture: there is nothing to decode it from";
+            return Err(FrameError::new(FrameErrorCode::NotDecodable, why));
+        };
+        let most = self.core.config.max_group_bytes;
+        let mut sums = crate::client::Sums::default();
+        if sums.of(index, earlier, DecodeIndex(claim.sample), most) > most {
+            return Err(crate::client::too_large(most));
+        }
+        Ok(earlier)
+    }
+
+    /// Decodes by reference closures until all that is wanted is answered or something stops it.
+    fn decode_exactly(&mut self, planner: &Planner, first: DecodeIndex) {
+        let mut first = Some(first);
+        loop {
+            let Some(&lead) = first
+                .take()
+                .as_ref()
+                .filter(|f| self.wanted.contains_key(f))
+                .or(self.wanted.keys().next())
+            else {
+                return;
+            };
+            let targets: Vec<DecodeIndex> = self.wanted.keys().copied().collect();
+            let (mut standing, way) = match self.standing(planner, lead, &targets) {
+                Ok(begun) => begun,
+                Err(error) => return self.fail_all(&error.to_string()),
+            };
+            for beyond in way.beyond {
+                self.put_back(beyond);
+            }
+            let end = self.follow(planner, &mut standing, way.next);
+            let flushed = !matches!(end, End::Done | End::Stopped);
+            if flushed {
+                standing.decoder.flush();
+                standing.given.clear();
+                standing.entry = None;
+            }
+            let passed: BTreeSet<DecodeIndex> = standing.given.iter().copied().collect();
+            let place = (!flushed).then(|| self.gop.clone());
+            self.core.rest.put(place, standing);
+            match end {
+                End::Stopped => {
+                    add(&self.core.counters.passes_yielded, 1);
+                    return;
+                }
+                End::Done => {
+                    let left = self.wanted.keys().filter(|t| passed.contains(t));
+                    for target in left.copied().collect::<Vec<_>>() {
+                        self.fail(target, "the decoder gave no picture for this sample");
+                    }
+                }
+                End::Impossible { why } => return self.fail_all(&why),
+                End::Unclear => {
+                    add(&self.core.counters.repeated_passes, 1);
+                    self.run.damage().careful = true;
+                }
+                End::Damaged { sample, why } => {
+                    {
+                        let mut damage = self.run.damage();
+                        damage.careful = true;
+                        damage.broken.insert(sample);
+                    }
+                    self.fail(sample, &why);
+                    self.refuse_broken(planner);
+                    if !self.wanted.is_empty() {
+                        add(&self.core.counters.repeated_passes, 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A decoder for the targets, the one that stands in this GOP if it reaches the first of
+    /// them, and its way.
+    fn standing(
         &mut self,
-        worker: &mut Worker,
-        graph: &ReferenceGraph,
-        pass: DecodePass,
-        alone: bool,
-    ) -> Option<Run> {
-        let spread = match (alone, pass.rows_in_parallel, pass.samples.len()) {
-            (true, true, _) => Spread::Slices,
-            (true, false, 2..) => Spread::Frames,
+        planner: &Planner,
+        lead: DecodeIndex,
+        targets: &[DecodeIndex],
+    ) -> Result<(Standing, Way), CodecError> {
+        let careful = self.run.damage().careful;
+        let fresh = planner.way(&[], &lead_first(lead, targets));
+        let fits = |s: &Standing| {
+            !(careful && s.spread == Spread::Frames)
+                && planner.way(&s.given, &[lead]).reached.contains(&lead)
+        };
+        // What gives way to the first request that comes takes one core only.
+        let alone = self.alone && !careful && !self.harvest;
+        if let Some(standing) = self.core.rest.take(&self.gop, fits) {
+            let way = planner.way(&standing.given, &lead_first(lead, targets));
+            // All cores from the IRAP on may be there sooner than one from here.
+            let slower = alone
+                && standing.spread == Spread::Single
+                && way.next.len() * 5 > fresh.next.len() * 3;
+            if !slower {
+                add(&self.core.counters.passes_continued, 1);
+                return Ok((standing, way));
+            }
+            self.core.rest.put(Some(self.gop.clone()), standing);
+        }
+        let spread = match (alone, fresh.rows_in_parallel) {
+            (true, true) => Spread::Slices,
+            (true, false) if fresh.next.len() > 1 => Spread::Frames,
             _ => Spread::Single,
         };
-        match worker.decoder(spread) {
-            Ok(decoder) => Some(Run {
-                preludes: preludes(graph, &pass.samples),
-                place: 0,
-                pass,
-                decoder,
-                spread,
-            }),
-            Err(e) => {
-                self.fail(&pass.targets, &e.to_string());
-                None
-            }
-        }
-    }
-
-    fn go_on(&mut self, worker: &mut Worker, graph: &ReferenceGraph, run: &mut Run) -> RunEnd {
-        let mut packet = std::mem::take(&mut worker.packet);
-        let end = loop {
-            if self.outcomes.shared.is_cancelled() {
-                break RunEnd::Cancelled;
-            }
-            if self.outcomes.shared.is_full() {
-                break RunEnd::Full;
-            }
-            let Some(&index) = run.pass.samples.get(run.place) else {
-                break self.finish(worker, graph, run);
-            };
-            packet.clear();
-            let prelude = run.preludes.get(run.place).map_or(&[][..], Vec::as_slice);
-            packet::append_nals(&mut packet, prelude.iter().map(Bytes::as_ref));
-            let framed = match self.samples.get(index) {
-                Some((sample, data)) => {
-                    let framing = self.video.index().framing(sample);
-                    packet::append_sample(&mut packet, data, framing, run.pass.fallback)
-                        .map_err(|e| e.to_string())
-                }
-                None => Err("the sample was not read".into()),
-            };
-            let place = run.place;
-            run.place += 1;
-            if let Err(why) = framed {
-                break self.stop_at(worker, graph, run, place, why);
-            }
-            add(&worker.counters.access_units_decoded, 1);
-            // A sample without a picture is nothing to a decoder.
-            if packet.is_empty() {
-                continue;
-            }
-            let mut pictures = Vec::new();
-            let sent = run
-                .decoder
-                .send(&packet, i64::from(index.0), &mut |p| pictures.push(p));
-            for picture in pictures {
-                self.serve(worker, graph, &picture);
-            }
-            match sent {
-                Ok(()) => {}
-                Err(_) if run.spread == Spread::Frames => break RunEnd::Unclear,
-                Err(e @ (CodecError::Decode { .. } | CodecError::AccessUnitSize { .. })) => {
-                    break self.stop_at(worker, graph, run, place, e.to_string());
-                }
-                Err(e) => break RunEnd::Impossible { why: e.to_string() },
-            }
+        let standing = Standing {
+            decoder: self.worker.decoder(self.core, spread)?,
+            spread,
+            given: Vec::new(),
+            entry: None,
         };
-        worker.packet = packet;
-        end
+        Ok((standing, fresh))
     }
 
-    /// Gets the pictures that are still inside the decoder.
-    fn finish(&mut self, worker: &mut Worker, graph: &ReferenceGraph, run: &mut Run) -> RunEnd {
-        let mut pictures = Vec::new();
-        let drained = run.decoder.drain(&mut |p| pictures.push(p));
-        for picture in pictures {
-            self.serve(worker, graph, &picture);
-        }
-        match drained {
-            Err(_) if run.spread == Spread::Frames => RunEnd::Unclear,
-            _ => RunEnd::Done,
-        }
-    }
-
-    /// The sample at `place` is damaged: what was complete before it is still served.
-    fn stop_at(
+    /// Gives a decoder the samples of a way, one by one.
+    fn follow(
         &mut self,
-        worker: &mut Worker,
-        graph: &ReferenceGraph,
-        run: &mut Run,
-        place: usize,
-        why: String,
-    ) -> RunEnd {
-        match self.finish(worker, graph, run) {
-            RunEnd::Unclear => RunEnd::Unclear,
-            _ => RunEnd::Damaged { place, why },
+        planner: &Planner,
+        standing: &mut Standing,
+        next: Vec<DecodeIndex>,
+    ) -> End {
+        let preludes = planner.preludes(&standing.given, &next);
+        self.join(standing, &next);
+        for (place, (sample, prelude)) in next.iter().zip(preludes).enumerate() {
+            if self.signal.take() {
+                let ahead = next.get(place..).unwrap_or_default();
+                if self.look(standing, ahead) {
+                    return self.settle(standing, End::Stopped);
+                }
+            }
+            let framed = self.frame(*sample, &prelude, false);
+            // Given, whatever comes of it.
+            standing.given.push(*sample);
+            let end = match framed {
+                Ok(()) => self.send(standing, *sample),
+                Err(why) => Some(End::Damaged {
+                    sample: *sample,
+                    why,
+                }),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+            if self.wanted.is_empty() && standing.spread != Spread::Frames {
+                return End::Done;
+            }
+        }
+        self.settle(standing, End::Done)
+    }
+
+    /// Claims what lies on the way; the entry's picture may still be at hand.
+    fn join(&mut self, standing: &Standing, ahead: &[DecodeIndex]) {
+        let path = path(standing, ahead);
+        let joined = self.core.lock().schedule.join(self.id, &path);
+        self.take_in(standing, joined);
+    }
+
+    fn take_in(&mut self, standing: &Standing, joined: Vec<Claim>) {
+        let planner = self.run.planner(self.video.index());
+        let (exact, other): (Vec<Claim>, Vec<Claim>) = joined.into_iter().partition(|c| {
+            let sample = DecodeIndex(c.sample);
+            matches!(planner.standing(sample), Stands::Exact)
+        });
+        for claim in other {
+            self.core.lock().schedule.unclaim(self.id, claim.order);
+        }
+        add(&self.core.counters.joined_passes, exact.len() as u64);
+        for claim in exact {
+            match &standing.entry {
+                Some(entry) if entry.id() == i64::from(claim.sample) => {
+                    let entry = entry.clone();
+                    self.develop(vec![claim], DecodeIndex(claim.sample), entry);
+                }
+                _ => self.want(claim),
+            }
         }
     }
 
-    /// A picture came out of the decoder: if it is wanted, it is answered with.
-    fn serve(&mut self, worker: &mut Worker, graph: &ReferenceGraph, p: &Picture) {
-        let Ok(index) = u32::try_from(p.id()).map(DecodeIndex) else {
-            return;
-        };
-        if !self.waiting.contains_key(&index) {
-            return;
+    /// What has changed meanwhile. True if the pass is to end.
+    fn look(&mut self, standing: &Standing, ahead: &[DecodeIndex]) -> bool {
+        let path = path(standing, ahead);
+        let look = self.core.lock().schedule.look(self.id, &path);
+        self.take_in(standing, look.joined);
+        for order in look.dropped {
+            self.wanted.retain(|_, claims| {
+                claims.retain(|c| c.order != order);
+                !claims.is_empty()
+            });
         }
-        let result = if p.is_damaged() {
-            Err(FrameError::new(
-                FrameErrorCode::DecodeFailed,
-                "the decoder found the picture damaged",
-            ))
+        if look.stop {
+            // What is not answered waits again, when the pass ends.
+            self.wanted.clear();
+        }
+        look.stop
+    }
+
+    fn send(&mut self, standing: &mut Standing, sample: DecodeIndex) -> Option<End> {
+        // A sample without a picture is nothing to a decoder.
+        if self.worker.packet.is_empty() {
+            return None;
+        }
+        add(&self.core.counters.access_units_decoded, 1);
+        self.decoded += 1;
+        let mut pictures = Vec::new();
+        let packet = std::mem::take(&mut self.worker.packet);
+        let began = Instant::now();
+        let sent = standing
+            .decoder
+            .send(&packet, i64::from(sample.0), &mut |p| pictures.push(p));
+        self.decode_nanos = self.decode_nanos.saturating_add(nanos_since(began));
+        self.worker.packet = packet;
+        self.receive(standing, pictures);
+        let frames = standing.spread == Spread::Frames;
+        match sent {
+            Ok(()) => None,
+            Err(_) if frames => Some(End::Unclear),
+            Err(e @ (CodecError::Decode { .. } | CodecError::AccessUnitSize { .. })) => {
+                let why = e.to_string();
+                Some(End::Damaged { sample, why })
+            }
+            Err(e) => Some(End::Impossible { why: e.to_string() }),
+        }
+    }
+
+    /// Waits for what the decoder's threads still work on.
+    fn settle(&mut self, standing: &mut Standing, end: End) -> End {
+        let mut pictures = Vec::new();
+        let began = Instant::now();
+        let finished = standing.decoder.finish(&mut |p| pictures.push(p));
+        self.decode_nanos = self.decode_nanos.saturating_add(nanos_since(began));
+        self.receive(standing, pictures);
+        match finished {
+            Ok(()) => end,
+            Err(_) => End::Unclear,
+        }
+    }
+
+    fn receive(&mut self, standing: &mut Standing, pictures: Vec<Picture>) {
+        for picture in pictures {
+            let Ok(sample) = u32::try_from(picture.id()).map(DecodeIndex) else {
+                continue;
+            };
+            if standing.given.first() == Some(&sample) {
+                standing.entry = Some(picture.clone());
+            }
+            if let Some(claims) = self.wanted.remove(&sample) {
+                self.develop(claims, sample, picture);
+            }
+        }
+    }
+
+    /// Puts a sample's packet together.
+    fn frame(
+        &mut self,
+        sample: DecodeIndex,
+        prelude: &[Bytes],
+        everything: bool,
+    ) -> Result<(), String> {
+        let packet = &mut self.worker.packet;
+        packet.clear();
+        packet::append_nals(packet, prelude.iter().map(Bytes::as_ref));
+        let Some((sample, data)) = self.run.get(sample) else {
+            return Err("the sample was not read".into());
+        };
+        let framing = self.video.index().framing(sample);
+        packet::append_sample(packet, data, framing, everything).map_err(|e| e.to_string())
+    }
+
+    /// For targets whose dependencies the headers do not tell: everything from the IRAP on, by a
+    /// decoder of its own, and any error spoils what follows.
+    fn decode_everything(&mut self, planner: &Planner) {
+        add(&self.core.counters.fallback_passes, 1);
+        let targets: Vec<DecodeIndex> = self.wanted.keys().copied().collect();
+        let samples: BTreeSet<DecodeIndex> = targets
+            .iter()
+            .filter_map(|t| planner.fallback(*t))
+            .flatten()
+            .collect();
+        let samples: Vec<DecodeIndex> = samples.into_iter().collect();
+        let decoder = match self.worker.decoder(self.core, Spread::Single) {
+            Ok(decoder) => decoder,
+            Err(e) => return self.fail_all(&e.to_string()),
+        };
+        let mut standing = Standing {
+            decoder,
+            spread: Spread::Single,
+            given: Vec::new(),
+            entry: None,
+        };
+        let preludes = planner.preludes(&[], &samples);
+        let mut end = End::Done;
+        for (sample, prelude) in samples.iter().zip(preludes) {
+            if self.signal.take() && self.look(&standing, &[]) {
+                end = End::Stopped;
+                break;
+            }
+            if self.wanted.is_empty() {
+                break;
+            }
+            let sent = match self.frame(*sample, &prelude, true) {
+                Ok(()) => self.send(&mut standing, *sample),
+                Err(why) => Some(End::Damaged {
+                    sample: *sample,
+                    why,
+                }),
+            };
+            if let Some(stopped) = sent {
+                end = stopped;
+                break;
+            }
+        }
+        standing.decoder.flush();
+        self.core.rest.put(None, standing);
+        match end {
+            End::Stopped => add(&self.core.counters.passes_yielded, 1),
+            End::Done => self.fail_all("the decoder gave no picture for this sample"),
+            End::Unclear => self.fail_all("the decoder found the data damaged"),
+            End::Damaged { why, .. } | End::Impossible { why } => self.fail_all(&why),
+        }
+    }
+
+    /// A picture that is wanted: made an image here, or by a worker that has nothing to do.
+    fn develop(&mut self, claims: Vec<Claim>, sample: DecodeIndex, picture: Picture) {
+        for claim in &claims {
+            self.kept.insert(claim.order);
+        }
+        let planner = self.run.planner(self.video.index());
+        if let Some(needed) = planner.alone(sample) {
+            self.count_needed(&claims, &needed);
+        }
+        let work = Developing {
+            video: Arc::clone(&self.video),
+            colour: self.colour(planner, sample),
+            claims,
+            sample,
+            picture,
+        };
+        let mut state = self.core.lock();
+        if state.schedule.idle() > state.developing.len() {
+            state.developing.push_back(work);
+            drop(state);
+            self.core.wake.notify_one();
         } else {
-            self.encode(worker, graph, index, p)
-        };
-        self.answer(index, result);
+            drop(state);
+            develop(self.core, self.worker, work);
+        }
     }
 
-    fn encode(
-        &self,
-        worker: &mut Worker,
-        graph: &ReferenceGraph,
-        index: DecodeIndex,
-        picture: &Picture,
-    ) -> Result<EncodedImage, FrameError> {
-        let colour = self.colour(graph, index);
-        let orientation = self.video.index().orientation();
-        let quality = worker.quality;
-        let encoded = worker
-            .jpeg()
-            .and_then(|jpeg| jpeg.encode(picture, colour, orientation, quality));
-        add(&worker.counters.images_encoded, 1);
-        match encoded {
-            Ok(bytes) => Ok(EncodedImage {
-                bytes: bytes.into(),
-            }),
-            Err(e) => Err(FrameError::new(FrameErrorCode::EncodeFailed, e.to_string())),
+    fn count_needed(&self, claims: &[Claim], needed: &[DecodeIndex]) {
+        let bytes = self.run.bytes_of(needed);
+        let (_, payers) = payers(self.core, claims);
+        add(
+            &self.core.counters.access_units_needed,
+            (needed.len() * claims.len()) as u64,
+        );
+        for (cells, _) in payers {
+            add(&cells.access_units_needed, needed.len() as u64);
+            add(&cells.bytes_needed, bytes);
         }
     }
 
     /// What the stream says of this picture's colours, completed from the container.
-    fn colour(&self, graph: &ReferenceGraph, index: DecodeIndex) -> ColourDescription {
+    fn colour(&self, planner: &Planner, sample: DecodeIndex) -> ColourDescription {
+        let graph = planner.graph();
         let in_stream = graph
-            .unit_of(index)
+            .unit_of(sample)
             .and_then(|unit| graph.picture(unit))
             .map_or(self.video.info().colour, |p| p.sps.vui.colour);
-        let description = self.samples.get(index).map_or(0, |(s, _)| s.description);
-        let container = self
-            .video
-            .index()
-            .descriptions()
-            .get(usize::from(description));
+        let description = self.run.get(sample).map_or(0, |(s, _)| s.description);
+        let descriptions = self.video.index().descriptions();
+        let container = descriptions.get(usize::from(description));
         in_stream.or(container.map(|d| d.colour).unwrap_or_default())
     }
 
-    fn answer(&mut self, index: DecodeIndex, result: Result<EncodedImage, FrameError>) {
-        for position in self.waiting.remove(&index).unwrap_or_default() {
-            self.outcomes.send(position, result.clone());
+    fn put_back(&mut self, target: DecodeIndex) {
+        for claim in self.wanted.remove(&target).unwrap_or_default() {
+            self.core.lock().schedule.unclaim(self.id, claim.order);
         }
     }
 
-    /// Answers those of `targets` that have no answer yet.
-    fn fail(&mut self, targets: &[DecodeIndex], why: &str) {
-        for &target in targets {
-            let error = FrameError::new(FrameErrorCode::DecodeFailed, why);
-            self.answer(target, Err(error));
+    fn fail(&mut self, target: DecodeIndex, why: &str) {
+        let error = FrameError::new(FrameErrorCode::DecodeFailed, why);
+        for claim in self.wanted.remove(&target).unwrap_or_default() {
+            self.answer(claim, &error);
+        }
+    }
+
+    fn fail_all(&mut self, why: &str) {
+        let targets: Vec<DecodeIndex> = self.wanted.keys().copied().collect();
+        for target in targets {
+            self.fail(target, why);
+        }
+    }
+
+    fn answer(&self, claim: Claim, error: &FrameError) {
+        let waiters = self.core.lock().schedule.complete(claim.order);
+        for waiter in waiters {
+            self.core.answer(&waiter, Err(error.clone()));
         }
     }
 }
 
-/// The targets of a pass that depend on the sample at `place`, itself included.
-fn dependents(pass: &DecodePass, place: usize) -> Vec<DecodeIndex> {
-    let mut depends = vec![false; pass.samples.len()];
-    let mut targets = Vec::new();
-    for (at, sample) in pass.samples.iter().enumerate().skip(place) {
-        let references = pass.references.get(at).map_or(&[][..], Vec::as_slice);
-        let reached = |&r: &u32| depends.get(r as usize).copied().unwrap_or(true);
-        if at == place || references.iter().any(reached) {
-            if let Some(slot) = depends.get_mut(at) {
-                *slot = true;
-            }
-            if pass.targets.binary_search(sample).is_ok() {
-                targets.push(*sample);
-            }
-        }
-    }
-    targets
+/// The first is what the decoder is chosen for.
+fn lead_first(lead: DecodeIndex, targets: &[DecodeIndex]) -> Vec<DecodeIndex> {
+    let rest = targets.iter().copied().filter(|t| *t != lead);
+    std::iter::once(lead).chain(rest).collect()
+}
+
+/// Samples whose pictures can be had on the way, ascending.
+fn path(standing: &Standing, ahead: &[DecodeIndex]) -> Vec<u32> {
+    let entry = standing.entry.as_ref();
+    let entry = entry.and_then(|e| u32::try_from(e.id()).ok());
+    let ahead = ahead.iter().map(|s| s.0);
+    entry.into_iter().chain(ahead).collect()
 }

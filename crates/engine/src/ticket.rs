@@ -1,22 +1,55 @@
 //! What a requester holds while its frames are made.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use media::DecodeIndex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::counters::{LiveCounters, add};
 use crate::error::{FrameError, FrameErrorCode};
+use crate::stats::{ClientCells, add};
 
-/// A frame that is asked for: a sample of the opened video.
+/// A frame that is asked for: a sample of the opened video, and how it is to be shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameTarget {
     /// Its place in decode order.
     pub sample: DecodeIndex,
+    /// Size and quality of the image.
+    pub output: Output,
+}
+
+/// How an image is made of a picture.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Output {
+    /// The image is scaled down to be at most so wide, in pixels.
+    pub width: Option<u32>,
+    /// The image is scaled down to be at most so high, in pixels.
+    pub height: Option<u32>,
+    /// JPEG quality, 1 to 100; `None`: the engine's.
+    pub quality: Option<u8>,
+}
+
+/// Where a request stands among the requests of its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Priority {
+    /// Before all that came earlier.
+    #[default]
+    Newest,
+    /// Behind all that came earlier.
+    Fifo,
+}
+
+/// How a request is to be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RequestOptions {
+    /// Its place among the client's requests.
+    pub priority: Priority,
+    /// Where a picture takes longer than a few milliseconds, one near it is shown first.
+    pub preview: bool,
 }
 
 /// One JPEG image.
@@ -35,34 +68,59 @@ pub struct FrameOutcome {
     pub result: Result<EncodedImage, FrameError>,
 }
 
-impl FrameOutcome {
+/// Another picture than the one that was asked for, to look at meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preview {
+    /// Place in the request of the target whose outcome is still to come.
+    pub position: usize,
+    /// What it really shows.
+    pub sample: DecodeIndex,
+    /// The picture.
+    pub image: EncodedImage,
+}
+
+/// What a ticket hands out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FrameEvent {
+    /// At most one for each target, before its outcome.
+    Preview(Preview),
+    /// Exactly one for each target.
+    Outcome(FrameOutcome),
+}
+
+impl FrameEvent {
     fn size(&self) -> usize {
-        self.result.as_ref().map_or(0, |i| i.bytes.len())
+        match self {
+            Self::Preview(p) => p.image.bytes.len(),
+            Self::Outcome(o) => o.result.as_ref().map_or(0, |i| i.bytes.len()),
+        }
     }
 }
 
-/// What requester and workers share.
+/// Encoded bytes that were made for one client and not taken by it.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    cancelled: AtomicBool,
-    /// Encoded bytes that were made and not taken.
+pub(crate) struct Room {
     waiting: AtomicUsize,
-    most_waiting: usize,
+    most: usize,
     taken: Notify,
 }
 
-impl Shared {
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+impl Room {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            most,
+            taken: Notify::new(),
+        }
     }
 
-    /// More images wait than should; passes are to be put aside.
+    /// More waits than should.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= self.most_waiting
+        self.waiting.load(Ordering::Acquire) >= self.most
     }
 
-    /// Returns when there is room for more images.
-    pub(crate) async fn room(&self) {
+    /// Returns when there is room.
+    pub(crate) async fn wait(&self) {
         loop {
             let taken = self.taken.notified();
             if !self.is_full() {
@@ -71,126 +129,316 @@ impl Shared {
             taken.await;
         }
     }
-}
 
-/// Where workers put outcomes. Never blocks: there is room for one outcome per target.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcomes {
-    pub(crate) shared: Arc<Shared>,
-    sender: mpsc::Sender<FrameOutcome>,
-}
-
-impl Outcomes {
-    pub(crate) fn send(&self, position: usize, result: Result<EncodedImage, FrameError>) {
-        let outcome = FrameOutcome { position, result };
-        self.shared
-            .waiting
-            .fetch_add(outcome.size(), Ordering::AcqRel);
-        // Fails only when the ticket was dropped: then nobody waits.
-        self.sender.try_send(outcome).ok();
+    fn put(&self, bytes: usize) {
+        self.waiting.fetch_add(bytes, Ordering::AcqRel);
     }
+
+    /// True if there is room now and was none before.
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.waiting.fetch_sub(bytes, Ordering::AcqRel);
+        let freed = before >= self.most && before.saturating_sub(bytes) < self.most;
+        if freed {
+            self.taken.notify_waiters();
+        }
+        freed
+    }
+}
+
+/// How a target stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Due,
+    Previewed,
+    Given,
+}
+
+/// What a ticket and those who work for it share.
+#[derive(Debug)]
+struct Shared {
+    answers: Mutex<Vec<Answer>>,
+    room: Arc<Room>,
+    cells: Arc<ClientCells>,
+}
+
+impl Shared {
+    fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
+        // A list of small values: whole, whatever a panicking thread was doing.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks a target as answered. False if it was before.
+    fn give(&self, position: usize) -> bool {
+        match self.answers().get_mut(position) {
+            Some(answer) if *answer != Answer::Given => {
+                *answer = Answer::Given;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Where outcomes of one ticket are put. Never blocks: there are at most two events per target.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    shared: Arc<Shared>,
+    sender: mpsc::UnboundedSender<FrameEvent>,
+    /// When the request came.
+    pub(crate) since: Instant,
+}
+
+impl Sink {
+    /// Figures of the client.
+    pub(crate) fn cells(&self) -> &ClientCells {
+        &self.shared.cells
+    }
+
+    pub(crate) fn shared_cells(&self) -> Arc<ClientCells> {
+        Arc::clone(&self.shared.cells)
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
+    /// Whether a target has no answer yet.
+    pub(crate) fn is_due(&self, position: usize) -> bool {
+        let answers = self.shared.answers();
+        answers.get(position).is_some_and(|a| *a != Answer::Given)
+    }
+
+    /// Whether a target has neither an answer nor a preview.
+    pub(crate) fn wants_preview(&self, position: usize) -> bool {
+        self.shared.answers().get(position) == Some(&Answer::Due)
+    }
+
+    /// Answers a target, unless it was answered before.
+    pub(crate) fn answer(&self, position: usize, result: Result<EncodedImage, FrameError>) {
+        if !self.shared.give(position) {
+            return;
+        }
+        let cells = self.cells();
+        match &result {
+            Ok(_) => add(&cells.frames, 1),
+            Err(e) if e.code == FrameErrorCode::Cancelled => add(&cells.cancelled, 1),
+            Err(_) => add(&cells.errors, 1),
+        }
+        self.send(FrameEvent::Outcome(FrameOutcome { position, result }));
+    }
+
+    /// Shows something meanwhile, unless the target has a preview or its answer.
+    pub(crate) fn preview(&self, position: usize, sample: DecodeIndex, image: EncodedImage) {
+        match self.shared.answers().get_mut(position) {
+            Some(answer) if *answer == Answer::Due => *answer = Answer::Previewed,
+            _ => return,
+        }
+        add(&self.cells().previews, 1);
+        self.send(FrameEvent::Preview(Preview {
+            position,
+            sample,
+            image,
+        }));
+    }
+
+    fn send(&self, event: FrameEvent) {
+        let size = event.size();
+        self.room().put(size);
+        if self.sender.send(event).is_err() {
+            // The ticket was dropped: nobody waits.
+            self.room().take(size);
+        }
+    }
+}
+
+/// What a ticket tells the engine.
+pub(crate) trait Owner: Send + Sync + std::fmt::Debug {
+    /// Nobody waits for these any more: one position, or all; `due` of them had no answer.
+    fn cancel(&self, position: Option<usize>, due: usize);
+    /// The client takes images again.
+    fn has_room(&self);
 }
 
 /// The frames of one request, on their way. Dropping it cancels what is not done.
 #[derive(Debug)]
 pub struct FrameTicket {
     shared: Arc<Shared>,
-    receiver: mpsc::Receiver<FrameOutcome>,
-    /// Came before its turn.
+    receiver: mpsc::UnboundedReceiver<FrameEvent>,
+    /// Came before their turn.
     early: BTreeMap<usize, FrameOutcome>,
-    /// Which targets were answered.
-    answered: Vec<bool>,
+    /// Cancelled by the requester, and not handed out yet.
+    cancelled: VecDeque<usize>,
+    /// Which targets' outcomes were handed out.
+    done: Vec<bool>,
     next: usize,
     driver: Option<AbortHandle>,
-    counters: Arc<LiveCounters>,
+    owner: Option<Arc<dyn Owner>>,
 }
 
 impl FrameTicket {
-    pub(crate) fn new(
-        targets: usize,
-        most_waiting: usize,
-        counters: &Arc<LiveCounters>,
-    ) -> (Self, Outcomes) {
+    pub(crate) fn new(targets: usize, room: &Arc<Room>, cells: &Arc<ClientCells>) -> (Self, Sink) {
+        let (sender, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            cancelled: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
-            most_waiting,
-            taken: Notify::new(),
+            answers: Mutex::new(vec![Answer::Due; targets]),
+            room: Arc::clone(room),
+            cells: Arc::clone(cells),
         });
-        let (sender, receiver) = mpsc::channel(targets.max(1));
         let ticket = Self {
             shared: Arc::clone(&shared),
             receiver,
             early: BTreeMap::new(),
-            answered: vec![false; targets],
+            cancelled: VecDeque::new(),
+            done: vec![false; targets],
             next: 0,
             driver: None,
-            counters: Arc::clone(counters),
+            owner: None,
         };
-        (ticket, Outcomes { shared, sender })
+        let since = Instant::now();
+        let sink = Sink {
+            shared,
+            sender,
+            since,
+        };
+        (ticket, sink)
     }
 
-    pub(crate) fn driven_by(&mut self, driver: AbortHandle) {
-        self.driver = Some(driver);
+    pub(crate) fn driven_by(&mut self, driver: Option<AbortHandle>, owner: Arc<dyn Owner>) {
+        self.driver = driver;
+        self.owner = Some(owner);
     }
 
-    /// The next outcome; each target has exactly one. Outcomes come in the order of the request,
-    /// except that when more encoded bytes wait than [`crate::EngineConfig`] allows, those that
-    /// are ready come first. `None` after the last.
-    pub async fn next(&mut self) -> Option<FrameOutcome> {
+    /// What comes next. Outcomes come in the order of the request, but for those that were
+    /// cancelled, which come at once, and for those that are ready when more encoded bytes wait
+    /// than [`crate::EngineConfig`] allows. Previews come as soon as they are there. `None` after
+    /// the last outcome. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<FrameEvent> {
         loop {
-            while self.answered.get(self.next).copied().unwrap_or(false) {
+            if let Some(position) = self.cancelled.pop_front() {
+                return Some(self.hand_out(FrameOutcome {
+                    position,
+                    result: Err(FrameError::new(
+                        FrameErrorCode::Cancelled,
+                        "The request was cancelled",
+                    )),
+                }));
+            }
+            while self.done.get(self.next).copied().unwrap_or(false) {
                 self.next += 1;
             }
-            if self.next >= self.answered.len() {
+            if self.next >= self.done.len() {
                 return None;
             }
             let due = match self.early.remove(&self.next) {
                 Some(outcome) => Some(outcome),
-                None if self.shared.is_full() => self.early.pop_first().map(|(_, o)| o),
+                None if self.shared.room.is_full() => self.early.pop_first().map(|(_, o)| o),
                 None => None,
             };
             if let Some(outcome) = due {
-                if let Some(slot) = self.answered.get_mut(outcome.position) {
-                    *slot = true;
-                }
-                self.shared
-                    .waiting
-                    .fetch_sub(outcome.size(), Ordering::AcqRel);
-                self.shared.taken.notify_waiters();
-                return Some(outcome);
+                return Some(self.hand_out(outcome));
             }
             match self.receiver.recv().await {
-                Some(outcome) => {
+                Some(FrameEvent::Preview(preview)) => {
+                    // One that was overtaken shows nothing new.
+                    let overtaken = self.early.contains_key(&preview.position)
+                        || self.done.get(preview.position) == Some(&true);
+                    self.took(preview.image.bytes.len());
+                    if !overtaken {
+                        return Some(FrameEvent::Preview(preview));
+                    }
+                }
+                Some(FrameEvent::Outcome(outcome)) => {
+                    if matches!(&outcome.result, Err(e) if e.code == FrameErrorCode::Cancelled) {
+                        return Some(self.hand_out(outcome));
+                    }
                     self.early.insert(outcome.position, outcome);
                 }
                 None => {
-                    // Every worker has let go of it, and this target has no answer: a defect of
-                    // ours or a panic in a library. The client still gets one.
+                    // All who could answer have gone: the server stops, or it has a defect. The
+                    // client still gets an answer.
                     let position = self.next;
+                    self.shared.give(position);
                     let message = "the frame was lost inside the server";
                     let error = FrameError::new(FrameErrorCode::DecodeFailed, message);
-                    self.early.insert(
-                        position,
-                        FrameOutcome {
-                            position,
-                            result: Err(error),
-                        },
-                    );
+                    let result = Err(error);
+                    self.early
+                        .insert(position, FrameOutcome { position, result });
                 }
             }
+        }
+    }
+
+    fn hand_out(&mut self, outcome: FrameOutcome) -> FrameEvent {
+        if let Some(slot) = self.done.get_mut(outcome.position) {
+            *slot = true;
+        }
+        let event = FrameEvent::Outcome(outcome);
+        self.took(event.size());
+        event
+    }
+
+    fn took(&self, bytes: usize) {
+        if self.shared.room.take(bytes)
+            && let Some(owner) = &self.owner
+        {
+            owner.has_room();
+        }
+    }
+
+    /// Nobody waits for a target any more: its outcome is an error with the code
+    /// [`FrameErrorCode::Cancelled`], unless it was made already.
+    pub fn cancel(&mut self, position: usize) {
+        if self.shared.give(position) {
+            self.cancelled.push_back(position);
+            add(&self.shared.cells.cancelled, 1);
+            if let Some(owner) = &self.owner {
+                owner.cancel(Some(position), 1);
+            }
+        }
+    }
+
+    /// As [`FrameTicket::cancel`], for all targets.
+    pub fn cancel_all(&mut self) {
+        let mut due = 0;
+        for position in 0..self.done.len() {
+            if self.shared.give(position) {
+                self.cancelled.push_back(position);
+                add(&self.shared.cells.cancelled, 1);
+                due += 1;
+            }
+        }
+        if let Some(owner) = &self.owner {
+            owner.cancel(None, due);
         }
     }
 }
 
 impl Drop for FrameTicket {
     fn drop(&mut self) {
-        self.shared.cancelled.store(true, Ordering::Relaxed);
         if let Some(driver) = &self.driver {
             driver.abort();
         }
-        let due = self.answered.iter().filter(|answered| !**answered).count();
-        let made = self.early.len() + self.receiver.len();
-        add(&self.counters.targets_cancelled, due.saturating_sub(made));
+        let due = {
+            let mut answers = self.shared.answers();
+            let due = answers.iter().filter(|a| **a != Answer::Given).count();
+            answers.fill(Answer::Given);
+            due
+        };
+        add(&self.shared.cells.dropped, due as u64);
+        // What is made from now on finds nobody; what was made is given back.
+        self.receiver.close();
+        let mut waiting = 0;
+        for outcome in std::mem::take(&mut self.early).into_values() {
+            waiting += FrameEvent::Outcome(outcome).size();
+        }
+        while let Ok(event) = self.receiver.try_recv() {
+            waiting += event.size();
+        }
+        let freed = self.shared.room.take(waiting);
+        if let Some(owner) = self.owner.take() {
+            owner.cancel(None, due);
+            if freed {
+                owner.has_room();
+            }
+        }
     }
 }

@@ -9,10 +9,12 @@ use storage::Object;
 
 use crate::catalog::IndexedObject;
 use crate::error::OpenError;
+use crate::schedule::VideoKey;
 
 /// A video that was opened: one version of one object, and its index.
 #[derive(Debug)]
 pub struct Video {
+    key: VideoKey,
     name: String,
     object: Object,
     index: VideoIndex,
@@ -59,6 +61,7 @@ impl Video {
         };
         let info = VideoInfo::new(&index, sps);
         Ok(Self {
+            key: key_of(&object),
             name: name.to_owned(),
             object,
             index,
@@ -88,22 +91,22 @@ impl Video {
 }
 
 impl Video {
-    /// About what the pictures inside a decoder take, in KiB.
-    pub(crate) fn decoder_kib(&self) -> u32 {
-        /// A DPB of usual depth, and those being worked on.
-        const PICTURES: u64 = 8;
-        let info = &self.info;
-        let samples = u64::from(info.width) * u64::from(info.height);
-        // Two half-size or quarter-size chroma planes, or two of full size.
-        let quarters = match info.chroma_format_idc {
-            0 => 4,
-            1 => 6,
-            2 => 8,
-            _ => 12,
-        };
-        let bytes = samples * quarters / 4 * if info.bit_depth > 8 { 2 } else { 1 };
-        u32::try_from(bytes.saturating_mul(PICTURES) / 1024).unwrap_or(u32::MAX)
+    /// Tells it from every other version of every other object.
+    pub(crate) fn key(&self) -> &VideoKey {
+        &self.key
     }
+
+    /// About what its index takes in memory, in bytes.
+    pub(crate) fn weight(&self) -> u64 {
+        /// A sample's columns.
+        const SAMPLE: u64 = 32;
+        4096 + SAMPLE * u64::from(self.index.sample_count())
+    }
+}
+
+/// What caches know an object's version by.
+pub(crate) fn key_of(object: &Object) -> VideoKey {
+    format!("{}@{}", object.name(), object.version()).into()
 }
 
 impl VideoInfo {

@@ -1,180 +1,133 @@
-//! Worker threads: each has its decoders and its JPEG encoder, and keeps them.
+//! Worker threads: they encode what is decoded, decode what is wanted, and when nothing is, make
+//! what is likely to be wanted next.
 
-use std::collections::VecDeque;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use codec::{CodecError, HevcDecoder, JpegEncoder, Threading};
-use tokio::sync::oneshot;
 
-use crate::config::EngineConfig;
-use crate::counters::{LiveCounters, add};
+use crate::core::Core;
+use crate::develop::{Developing, develop};
 use crate::error::EngineError;
-use crate::pass::{Job, JobEnd};
+use crate::fetch::pump;
+use crate::pass;
+use crate::run::Run;
+use crate::schedule::Picked;
+use crate::standing::Spread;
+use crate::stats::add;
+use crate::video::Video;
 
-/// The worker threads and the queue before them.
-///
-/// The queue is bounded by what is let in: every job holds its compressed bytes under the
-/// engine's limit of bytes in flight.
+/// The threads; they end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    queue: Arc<Queue>,
+    core: Arc<Core>,
     threads: Vec<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-struct Queue {
-    state: Mutex<QueueState>,
-    wake: Condvar,
-    /// Jobs that wait or run.
-    busy: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    jobs: VecDeque<Task>,
-    stopping: bool,
-}
-
-#[derive(Debug)]
-struct Task {
-    job: Job,
-    reply: oneshot::Sender<JobEnd>,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // The state is a list of jobs: whole, whatever a panicking thread was doing.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self) -> Option<Task> {
-        let mut state = self.lock();
-        loop {
-            if state.stopping {
-                return None;
-            }
-            match state.jobs.pop_front() {
-                Some(task) => return Some(task),
-                None => {
-                    state = self
-                        .wake
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
-                }
-            }
-        }
-    }
-}
-
 impl Pool {
-    pub(crate) fn start(
-        config: &EngineConfig,
-        counters: &Arc<LiveCounters>,
-    ) -> Result<Self, EngineError> {
-        let queue = Arc::new(Queue {
-            state: Mutex::new(QueueState::default()),
-            wake: Condvar::new(),
-            busy: AtomicUsize::new(0),
-        });
+    pub(crate) fn start(core: &Arc<Core>) -> Result<Self, EngineError> {
         let mut pool = Self {
-            queue,
+            core: Arc::clone(core),
             threads: Vec::new(),
         };
-        for number in 0..config.workers {
-            let queue = Arc::clone(&pool.queue);
-            let mut worker = Worker::new(config, counters);
+        for number in 0..core.config.workers {
+            let core = Arc::clone(core);
             let thread = std::thread::Builder::new()
                 .name(format!("decode-{number}"))
-                .spawn(move || {
-                    while let Some(Task { job, reply }) = queue.next() {
-                        let alone = queue.busy.load(Ordering::Relaxed) <= 1;
-                        // A panic in one job must not take the worker with it; its decoders may
-                        // be in any state and are dropped.
-                        let run = catch_unwind(AssertUnwindSafe(|| job.run(&mut worker, alone)));
-                        queue.busy.fetch_sub(1, Ordering::Relaxed);
-                        match run {
-                            Ok(end) => {
-                                reply.send(end).ok();
-                            }
-                            Err(_) => {
-                                tracing::error!("a decoding job panicked");
-                                worker.forget();
-                            }
-                        }
-                    }
-                })?;
+                .spawn(move || serve(&core))?;
             pool.threads.push(thread);
         }
         Ok(pool)
-    }
-
-    pub(crate) fn submit(&self, job: Job, reply: oneshot::Sender<JobEnd>) {
-        self.queue.busy.fetch_add(1, Ordering::Relaxed);
-        self.queue.lock().jobs.push_back(Task { job, reply });
-        self.queue.wake.notify_one();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        {
-            let mut state = self.queue.lock();
-            state.stopping = true;
-            state.jobs.clear();
-        }
-        self.queue.wake.notify_all();
+        self.core.lock().stopping = true;
+        self.core.wake.notify_all();
         for thread in self.threads.drain(..) {
             thread.join().ok();
         }
     }
 }
 
-/// How a pass uses the cores.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Spread {
-    /// One core: others have work too, or there is nothing to spread.
-    Single,
-    /// Rows of one picture side by side.
-    Slices,
-    /// Pictures side by side.
-    Frames,
+enum Work {
+    Develop(Developing),
+    Pass(Picked<Arc<Video>, Arc<Run>>),
 }
 
-/// What one worker thread keeps between jobs.
+fn serve(core: &Arc<Core>) {
+    let mut worker = Worker::new(core);
+    while let Some(work) = next(core) {
+        // A panic must not take the worker with it; what it holds may be in any state and is
+        // dropped.
+        let done = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Develop(work) => develop(core, &mut worker, work),
+            Work::Pass(picked) => pass::make(core, &mut worker, picked),
+        }));
+        if done.is_err() {
+            tracing::error!("a worker panicked");
+            worker = Worker::new(core);
+        }
+    }
+}
+
+/// Waits for work. `None`: the engine stops.
+fn next(core: &Arc<Core>) -> Option<Work> {
+    let mut state = core.lock();
+    loop {
+        if state.stopping {
+            return None;
+        }
+        if let Some(work) = state.developing.pop_front() {
+            return Some(Work::Develop(work));
+        }
+        if let Some(picked) = state.schedule.pick() {
+            return Some(Work::Pass(picked));
+        }
+        if state.harvest(core) {
+            drop(state);
+            pump(core);
+            state = core.lock();
+            continue;
+        }
+        state.schedule.set_idle(true);
+        state = core
+            .wake
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.schedule.set_idle(false);
+    }
+}
+
+/// What one worker thread keeps between its works.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// At most one idle decoder of each kind.
-    idle: Vec<(Spread, HevcDecoder)>,
     jpeg: Option<JpegEncoder>,
     threads: NonZero<usize>,
-    max_pixels: u64,
-    pub(crate) quality: u8,
-    pub(crate) counters: Arc<LiveCounters>,
     /// The access unit that is being put together.
     pub(crate) packet: Vec<u8>,
 }
 
 impl Worker {
-    fn new(config: &EngineConfig, counters: &Arc<LiveCounters>) -> Self {
+    fn new(core: &Core) -> Self {
         Self {
-            idle: Vec::new(),
             jpeg: None,
-            threads: NonZero::new(config.workers).unwrap_or(NonZero::<usize>::MIN),
-            max_pixels: config.max_pixels,
-            quality: config.jpeg_quality,
-            counters: Arc::clone(counters),
+            threads: NonZero::new(core.config.workers).unwrap_or(NonZero::<usize>::MIN),
             packet: Vec::new(),
         }
     }
 
     /// A decoder in its initial state.
-    pub(crate) fn decoder(&mut self, spread: Spread) -> Result<HevcDecoder, CodecError> {
-        if let Some(at) = self.idle.iter().position(|(s, _)| *s == spread) {
-            return Ok(self.idle.swap_remove(at).1);
+    pub(crate) fn decoder(
+        &mut self,
+        core: &Core,
+        spread: Spread,
+    ) -> Result<HevcDecoder, CodecError> {
+        if let Some(decoder) = core.rest.take_empty(spread) {
+            return Ok(decoder);
         }
         let threading = match spread {
             Spread::Single => Threading::Single,
@@ -182,17 +135,9 @@ impl Worker {
             Spread::Frames => Threading::Frames(self.threads),
         };
         let mut decoder = HevcDecoder::new(threading)?;
-        decoder.set_max_pixels(self.max_pixels)?;
-        add(&self.counters.decoders_opened, 1);
+        decoder.set_max_pixels(core.config.max_pixels)?;
+        add(&core.counters.decoders_opened, 1);
         Ok(decoder)
-    }
-
-    /// Takes a decoder back; its state is dropped.
-    pub(crate) fn give_back(&mut self, spread: Spread, mut decoder: HevcDecoder) {
-        decoder.flush();
-        if !self.idle.iter().any(|(s, _)| *s == spread) {
-            self.idle.push((spread, decoder));
-        }
     }
 
     pub(crate) fn jpeg(&mut self) -> Result<&mut JpegEncoder, CodecError> {
@@ -200,10 +145,5 @@ impl Worker {
             Some(jpeg) => Ok(jpeg),
             none => Ok(none.insert(JpegEncoder::new()?)),
         }
-    }
-
-    fn forget(&mut self) {
-        self.idle.clear();
-        self.jpeg = None;
     }
 }

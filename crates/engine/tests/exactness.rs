@@ -1,12 +1,13 @@
 //! The main gate: whatever is decoded from a reference closure equals, bit for bit, what ffmpeg's
 //! plain decode of the whole file gives for that sample.
 //!
-//! For every made clip and every real file: every frame, in random order, over decoders that are
-//! reused from clip to clip; then random sets of frames in one plan.
+//! For every made clip and every real file, over decoders that are used from clip to clip: every
+//! frame alone, in random order; random sets of frames; and walks, in which one decoder goes on from
+//! where it stands as long as the planner knows a way.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::Path;
 
@@ -17,9 +18,8 @@ use media::demux::{HEAD_BYTES, IndexBuilder, Step, TAIL_BYTES};
 use media::graph::ReferenceGraph;
 use media::h265::ParameterSets;
 use media::index::Layout;
-use media::plan::{DecodePlan, Depth, Refusal, preludes};
 use media::sidecar::plain_start;
-use media::{DecodeIndex, VideoIndex, packet};
+use media::{DecodeIndex, Planner, Refusal, Standing, VideoIndex, packet};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -62,19 +62,19 @@ impl Clip {
         self.data.slice(range.start as usize..range.end as usize)
     }
 
-    fn graph(&self, first: DecodeIndex, last: DecodeIndex) -> ReferenceGraph {
+    fn planner(&self, first: DecodeIndex, last: DecodeIndex) -> Planner {
         let samples: Vec<_> = (first.0..=last.0)
             .map(|i| self.index.sample(DecodeIndex(i)).unwrap())
             .map(|s| (s, self.bytes(s.index)))
             .collect();
-        ReferenceGraph::of_samples(&self.index, samples.iter().map(|(s, d)| (*s, d.as_ref())))
+        let samples = samples.iter().map(|(s, d)| (*s, d.as_ref()));
+        Planner::new(ReferenceGraph::of_samples(&self.index, samples))
     }
 
-    /// Decodes targets as the engine does, starting over from further back where it must.
+    /// Serves targets, starting over from further back where it must.
     fn decode(
         &self,
         targets: &[DecodeIndex],
-        depth: Depth,
         decoder: &mut HevcDecoder,
         tally: &mut Tally,
     ) -> Result<HashMap<DecodeIndex, Result<u128, Refusal>>> {
@@ -87,42 +87,41 @@ impl Clip {
         let last = *targets.iter().max().unwrap();
         let mut due: Vec<DecodeIndex> = targets.to_vec();
         loop {
-            let graph = self.graph(start, last);
-            let plan = DecodePlan::new(&graph, &due, depth);
+            let planner = self.planner(start, last);
             let mut earlier = Vec::new();
-            for (sample, why) in plan.refused {
-                if why == Refusal::NeedsEarlierStart && start.0 > 0 {
-                    earlier.push(sample);
-                } else {
-                    results.insert(sample, Err(why));
+            let mut exact = Vec::new();
+            for &target in &due {
+                match planner.standing(target) {
+                    Standing::Exact => exact.push(target),
+                    Standing::Fallback => {
+                        tally.fallback += 1;
+                        let mut walker = Walker::new(self, &planner, decoder);
+                        let out = walker.fall_back(target)?;
+                        results.insert(target, Ok(out.context("it did not come out")?));
+                    }
+                    Standing::Refused(Refusal::NeedsEarlierStart) if start.0 > 0 => {
+                        earlier.push(target);
+                    }
+                    Standing::Refused(why) => {
+                        results.insert(target, Err(why));
+                    }
                 }
             }
-            for pass in &plan.passes {
-                tally.decoded += pass.samples.len();
-                tally.fallback += usize::from(pass.fallback);
-                let before = preludes(&graph, &pass.samples);
-                let mut pictures = Vec::new();
-                for (&sample, sets) in pass.samples.iter().zip(&before) {
-                    let mut unit = Vec::new();
-                    packet::append_nals(&mut unit, sets.iter().map(Bytes::as_ref));
-                    let s = self.index.sample(sample).unwrap();
-                    let framing = self.index.framing(&s);
-                    packet::append_sample(&mut unit, &self.bytes(sample), framing, pass.fallback)?;
-                    if !unit.is_empty() {
-                        decoder
-                            .send(&unit, i64::from(sample.0), &mut |p| pictures.push(p))
-                            .with_context(|| format!("{sample} of pass {:?}", pass.samples))?;
-                    }
+            while !exact.is_empty() {
+                let way = planner.way(&[], &exact);
+                let first = exact.first().unwrap();
+                ensure!(way.reached.contains(first), "{first} is not reached");
+                ensure!(way.reached.len() + way.beyond.len() == exact.len());
+                tally.decoded += way.next.len();
+                let mut walker = Walker::new(self, &planner, decoder);
+                walker.go_on(&way.next)?;
+                walker.finish()?;
+                for sample in way.reached {
+                    let hash = *walker.out.get(&sample).context("it did not come out")?;
+                    let twice = results.insert(sample, Ok(hash));
+                    ensure!(twice.is_none(), "{sample} came twice");
                 }
-                decoder.drain(&mut |p| pictures.push(p))?;
-                for picture in pictures {
-                    let sample = DecodeIndex(u32::try_from(picture.id())?);
-                    ensure!(!picture.is_damaged(), "{sample} is damaged");
-                    if pass.targets.contains(&sample) {
-                        let twice = results.insert(sample, Ok(hash(&picture)));
-                        ensure!(twice.is_none(), "{sample} came twice");
-                    }
-                }
+                exact = way.beyond;
             }
             if earlier.is_empty() {
                 return Ok(results);
@@ -136,6 +135,187 @@ impl Clip {
     }
 }
 
+/// One decoder, which starts empty, and what it was given.
+struct Walker<'c> {
+    clip: &'c Clip,
+    planner: &'c Planner,
+    decoder: &'c mut HevcDecoder,
+    given: Vec<DecodeIndex>,
+    /// What came out.
+    out: HashMap<DecodeIndex, u128>,
+}
+
+impl<'c> Walker<'c> {
+    fn new(clip: &'c Clip, planner: &'c Planner, decoder: &'c mut HevcDecoder) -> Self {
+        decoder.flush();
+        Self {
+            clip,
+            planner,
+            decoder,
+            given: Vec::new(),
+            out: HashMap::new(),
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.decoder.flush();
+        self.given.clear();
+    }
+
+    fn go_on(&mut self, next: &[DecodeIndex]) -> Result<()> {
+        self.give(next, false)
+    }
+
+    /// Everything from the IRAP on, as it lies; gives the target's picture.
+    fn fall_back(&mut self, target: DecodeIndex) -> Result<Option<u128>> {
+        self.start_over();
+        let all = self.planner.fallback(target).context("no fallback")?;
+        self.give(&all, true)?;
+        self.finish()?;
+        Ok(self.out.get(&target).copied())
+    }
+
+    fn give(&mut self, next: &[DecodeIndex], as_it_lies: bool) -> Result<()> {
+        let index = &self.clip.index;
+        let preludes = self.planner.preludes(&self.given, next);
+        let mut pictures = Vec::new();
+        for (&sample, sets) in next.iter().zip(&preludes) {
+            let mut unit = Vec::new();
+            packet::append_nals(&mut unit, sets.iter().map(Bytes::as_ref));
+            let framing = index.framing(&index.sample(sample).unwrap());
+            packet::append_sample(&mut unit, &self.clip.bytes(sample), framing, as_it_lies)?;
+            if !unit.is_empty() {
+                self.decoder
+                    .send(&unit, i64::from(sample.0), &mut |p| pictures.push(p))
+                    .with_context(|| format!("{sample}: {next:?} after {:?}", self.given))?;
+            }
+        }
+        self.given.extend(next);
+        self.take(pictures)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let mut pictures = Vec::new();
+        self.decoder.finish(&mut |p| pictures.push(p))?;
+        self.take(pictures)
+    }
+
+    fn take(&mut self, pictures: Vec<Picture>) -> Result<()> {
+        for picture in pictures {
+            let sample = DecodeIndex(u32::try_from(picture.id())?);
+            ensure!(!picture.is_damaged(), "{sample} is damaged");
+            self.out.insert(sample, hash(&picture));
+        }
+        Ok(())
+    }
+}
+
+/// Luma samples that are decoded in the walk of one decoder over one file.
+const MOST_WALK_PIXELS: usize = 40_000_000;
+
+/// Steps of a walk, at the most.
+const MOST_STEPS: usize = 60;
+
+/// Walks over a file as people do, with one decoder that goes on where that is possible. All that
+/// comes out of it is compared, wanted or not. Returns how often it went on and began anew.
+fn walk(
+    clip: &Clip,
+    expected: &HashMap<DecodeIndex, u128>,
+    decoder: &mut HevcDecoder,
+    random: &mut StdRng,
+    pixels: usize,
+) -> Result<(usize, usize)> {
+    let count = clip.index.sample_count();
+    let planner = clip.planner(DecodeIndex(0), DecodeIndex(count - 1));
+    let mut shown: Vec<DecodeIndex> = (0..clip.index.frame_count())
+        .filter_map(|i| clip.index.decode_index(media::PresentationIndex(i)))
+        .collect();
+    shown.retain(|s| matches!(planner.standing(*s), Standing::Exact | Standing::Fallback));
+    if shown.is_empty() {
+        return Ok((0, 0));
+    }
+    let mut walker = Walker::new(clip, &planner, decoder);
+    let (mut went_on, mut began) = (0, 0);
+    let mut decoded = 0;
+    let mut at = 0;
+    let mut due_out = BTreeSet::new();
+    for step in 0..MOST_STEPS {
+        if decoded * pixels > MOST_WALK_PIXELS && step >= 12 {
+            break;
+        }
+        let last = shown.len() - 1;
+        let frames: Vec<usize> = match random.random_range(0..8) {
+            // Mostly by single frames, as one looks.
+            0..=2 => vec![(at + 1).min(last)],
+            3 => vec![at.saturating_sub(1)],
+            4 => vec![(at + random.random_range(2..=12)).min(last)],
+            5 => vec![random.random_range(0..=last)],
+            6 => (at..=(at + 6).min(last)).collect(),
+            _ => (0..random.random_range(2..=8))
+                .map(|_| random.random_range(0..=last))
+                .collect(),
+        };
+        at = *frames.last().unwrap();
+        let mut targets: Vec<DecodeIndex> = frames.iter().map(|&f| shown[f]).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let (mut due, others): (Vec<_>, Vec<_>) = targets
+            .into_iter()
+            .partition(|&t| planner.standing(t) == Standing::Exact);
+        for target in others {
+            walker.finish()?;
+            walker.fall_back(target)?;
+            decoded += walker.given.len();
+            due_out.insert(target);
+        }
+        while !due.is_empty() {
+            let way = planner.way(&walker.given, &due);
+            ensure!(way.reached.len() + way.beyond.len() == due.len());
+            if way.reached.is_empty() {
+                ensure!(!walker.given.is_empty(), "{due:?} cannot be reached");
+                walker.finish()?;
+                walker.start_over();
+                continue;
+            }
+            let goes_on = !walker.given.is_empty();
+            *(if goes_on { &mut went_on } else { &mut began }) += 1;
+            walker.go_on(&way.next)?;
+            decoded += way.next.len();
+            due_out.extend(way.reached);
+            due = way.beyond;
+        }
+        // With frame threads, what is left comes out with what is given next.
+        if random.random() {
+            walker.finish()?;
+            compare(&mut walker.out, &mut due_out, expected)
+                .with_context(|| format!("step {step}, given {:?}", walker.given))?;
+            ensure!(due_out.is_empty(), "{due_out:?} did not come out");
+        }
+    }
+    walker.finish()?;
+    compare(&mut walker.out, &mut due_out, expected)
+        .with_context(|| format!("last step, given {:?}", walker.given))?;
+    ensure!(due_out.is_empty(), "{due_out:?} did not come out");
+    Ok((went_on, began))
+}
+
+/// Compares what came out and forgets it.
+fn compare(
+    out: &mut HashMap<DecodeIndex, u128>,
+    due: &mut BTreeSet<DecodeIndex>,
+    expected: &HashMap<DecodeIndex, u128>,
+) -> Result<()> {
+    for (sample, hash) in out.drain() {
+        match expected.get(&sample) {
+            Some(want) => ensure!(hash == *want, "{sample} is wrong"),
+            // A picture that is not shown (pic_output_flag 0) comes out of a decoder all the same.
+            None => ensure!(!due.contains(&sample), "ffmpeg does not show {sample}"),
+        }
+        due.remove(&sample);
+    }
+    Ok(())
+}
+
 /// Luma samples of pictures that are asked for one by one, in each file.
 const MOST_SINGLE_PIXELS: usize = 60_000_000;
 
@@ -145,7 +325,7 @@ fn check_undecodable(clip: &Clip, decoders: &mut Decoders) -> Result<String> {
     for i in 0..clip.index.sample_count() {
         for decoder in &mut decoders.each {
             let sample = DecodeIndex(i);
-            let got = clip.decode(&[sample], Depth::Active, decoder, &mut Tally::default());
+            let got = clip.decode(&[sample], decoder, &mut Tally::default());
             let served = got.is_ok_and(|mut r| matches!(r.remove(&sample), Some(Ok(_))));
             ensure!(!served, "{sample} is served, ffmpeg cannot decode it");
         }
@@ -197,7 +377,7 @@ impl Decoders {
         }
     }
 
-    /// In turn; by rows only where that is exact, as [`media::plan::DecodePass`] says.
+    /// In turn; by rows only where that is exact, as [`media::Way`] says.
     fn nth(&mut self, turn: usize, rows: bool) -> &mut HevcDecoder {
         let kinds: &[usize] = if rows { &[0, 1, 2] } else { &[0, 2] };
         &mut self.each[kinds[turn % kinds.len()]]
@@ -265,37 +445,28 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut samples: Vec<DecodeIndex> = (0..clip.index.sample_count()).map(DecodeIndex).collect();
     samples.shuffle(&mut random);
-    // Large pictures one by one take minutes; all of them are compared below, in one plan.
+    // Large pictures one by one take minutes; all of them are compared below, in one set.
     let pixels = all.first().map_or(0, |f| f.width * f.height).max(1);
     let singles = samples.len().min((MOST_SINGLE_PIXELS / pixels).max(12));
-    let mut active = Tally::default();
-    let mut rps = Tally::default();
+    let mut tally = Tally::default();
     let mut refused = 0;
     let mut prefix = 0;
     for (turn, &sample) in samples.iter().take(singles).enumerate() {
         let decoder = decoders.nth(turn, rows);
-        let both = [(Depth::Active, &mut active), (Depth::Rps, &mut rps)];
-        let depths = if turn % 4 == 0 { 2 } else { 1 };
-        for (depth, tally) in both.into_iter().take(depths) {
-            let got = clip
-                .decode(&[sample], depth, decoder, tally)?
-                .remove(&sample);
-            match (got, expected.get(&sample)) {
-                (Some(Ok(hash)), Some(&want)) => {
-                    ensure!(hash == want, "{sample} is wrong ({depth:?})");
-                }
-                (Some(Err(_)), None) => refused += 1,
-                (Some(Err(why)), Some(_)) => {
-                    anyhow::bail!("{sample} is refused ({why}), ffmpeg shows it")
-                }
-                (Some(Ok(_)), None) => anyhow::bail!("{sample} is served, ffmpeg does not show it"),
-                (None, _) => anyhow::bail!("{sample} did not come out"),
+        let mut got = clip.decode(&[sample], decoder, &mut tally)?;
+        match (got.remove(&sample), expected.get(&sample)) {
+            (Some(Ok(hash)), Some(&want)) => ensure!(hash == want, "{sample} is wrong"),
+            (Some(Err(_)), None) => refused += 1,
+            (Some(Err(why)), Some(_)) => {
+                anyhow::bail!("{sample} is refused ({why}), ffmpeg shows it")
             }
+            (Some(Ok(_)), None) => anyhow::bail!("{sample} is served, ffmpeg does not show it"),
+            (None, _) => anyhow::bail!("{sample} did not come out"),
         }
         let start = plain_start(&clip.index, sample).unwrap_or(sample);
         prefix += (sample.0 - start.0 + 1) as usize;
     }
-    // Sets of frames in one plan: no access unit is decoded twice, all are right.
+    // Sets of frames: no access unit is decoded twice, all are right.
     for turn in 0..6 {
         let count = match turn {
             0 => samples.len(),
@@ -305,11 +476,11 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
             .choose_multiple(&mut random, count)
             .copied()
             .collect();
-        let mut tally = Tally::default();
+        let mut of_set = Tally::default();
         let decoder = decoders.nth(turn, rows);
-        let got = clip.decode(&some, Depth::Active, decoder, &mut tally)?;
+        let got = clip.decode(&some, decoder, &mut of_set)?;
         ensure!(
-            tally.decoded <= clip.index.sample_count() as usize || refused > 0,
+            of_set.decoded <= clip.index.sample_count() as usize || refused > 0,
             "access units are decoded twice"
         );
         for sample in &some {
@@ -322,14 +493,22 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
             }
         }
     }
+    let (mut went_on, mut began) = (0, 0);
+    for turn in 0..if rows { 3 } else { 2 } {
+        let decoder = decoders.nth(turn, rows);
+        let (on, anew) = walk(&clip, &expected, decoder, &mut random, pixels)
+            .with_context(|| format!("walk {turn}"))?;
+        went_on += on;
+        began += anew;
+    }
     let n = singles as f64;
     Ok(format!(
-        "{} samples, {singles} alone, prefix {:.1}, active closure {:.1}, fallbacks {}, refused {}",
+        "{} samples, {singles} alone, prefix {:.1}, closure {:.1}, fallbacks {}, refused {refused}, \
+         went on {went_on}, began {began}",
         samples.len(),
         prefix as f64 / n,
-        active.decoded as f64 / n,
-        active.fallback + rps.fallback,
-        refused
+        tally.decoded as f64 / n,
+        tally.fallback,
     ))
 }
 

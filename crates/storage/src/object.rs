@@ -1,5 +1,6 @@
 //! One version of one object, and reads that are of that version or fail.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,6 +40,27 @@ pub(crate) enum Version {
     },
     /// An S3 server without ETags: size and `Last-Modified` in milliseconds.
     Modified { size: u64, millis: i64 },
+}
+
+impl fmt::Display for ObjectVersion {
+    /// The same text for the same version, another for another: fit for a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Version::ETag(tag) => write!(f, "etag-{tag}"),
+            Version::File {
+                size,
+                modified,
+                device,
+                inode,
+            } => {
+                let nanos = modified
+                    .and_then(|m| m.duration_since(SystemTime::UNIX_EPOCH).ok())
+                    .map_or(0, |d| d.as_nanos());
+                write!(f, "file-{size}-{nanos}-{device}-{inode}")
+            }
+            Version::Modified { size, millis } => write!(f, "modified-{size}-{millis}"),
+        }
+    }
 }
 
 /// One version of one object. Cloning is cheap; a local file stays open until the last clone is

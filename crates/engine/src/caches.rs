@@ -1,0 +1,213 @@
+//! What is kept in case that it is wanted again: images, compressed runs, indexes.
+//!
+//! In memory all share one budget of bytes; on disk (optional) images and runs do.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use media::DecodeIndex;
+
+use crate::cache::{DiskCache, MemoryCache};
+use crate::config::EngineConfig;
+use crate::error::EngineError;
+use crate::run::Run;
+use crate::schedule::{GopKey, ImageKey, VideoKey};
+use crate::ticket::EncodedImage;
+use crate::video::Video;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Key {
+    Image(ImageKey),
+    Run(GopKey),
+    Video(VideoKey),
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Image(EncodedImage),
+    Run(Arc<Run>),
+    Video(Arc<Video>),
+}
+
+/// Entries, keys and the cache's own tables take this much beside an image's bytes.
+const OVERHEAD: u64 = 256;
+/// What a graph and a sample's own record take, about.
+const PER_SAMPLE: u64 = 512;
+
+fn weight(key: &Key, value: &Value) -> u64 {
+    let name = match key {
+        Key::Image(k) => k.video.len(),
+        Key::Run(k) => k.video.len(),
+        Key::Video(k) => k.len(),
+    };
+    let content = match value {
+        Value::Image(image) => image.bytes.len() as u64,
+        Value::Run(run) => run.bytes() + PER_SAMPLE * run.data().len() as u64,
+        Value::Video(video) => video.weight(),
+    };
+    OVERHEAD + name as u64 + content
+}
+
+#[derive(Debug)]
+pub(crate) struct Caches {
+    memory: MemoryCache<Key, Value>,
+    disk: Option<DiskCache>,
+    /// The engine's own quality, which an output without one means.
+    quality: u8,
+}
+
+/// Where an image was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tier {
+    Memory,
+    Disk,
+}
+
+impl Caches {
+    pub(crate) fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let disk = match &config.disk_cache {
+            Some(disk) => Some(DiskCache::open(&disk.folder, disk.bytes)?),
+            None => None,
+        };
+        Ok(Self {
+            memory: MemoryCache::new(config.cache_bytes, weight),
+            disk,
+            quality: config.jpeg_quality,
+        })
+    }
+
+    /// Whether there is a cache in memory.
+    pub(crate) fn is_on(&self) -> bool {
+        self.memory.budget() > 0
+    }
+
+    pub(crate) fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Budget of the cache in memory, in bytes.
+    pub(crate) fn budget(&self) -> u64 {
+        self.memory.budget()
+    }
+
+    /// Bytes kept in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// Images that say the same in other words are one.
+    pub(crate) fn plain(&self, mut key: ImageKey) -> ImageKey {
+        key.output.quality = Some(key.output.quality.unwrap_or(self.quality));
+        key
+    }
+
+    /// An image, from memory.
+    pub(crate) fn image(&self, key: &ImageKey) -> Option<EncodedImage> {
+        match self.memory.get(&Key::Image(key.clone()))? {
+            Value::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// An image, from memory or from disk.
+    pub(crate) async fn find_image(&self, key: &ImageKey) -> Option<(EncodedImage, Tier)> {
+        if let Some(image) = self.image(key) {
+            return Some((image, Tier::Memory));
+        }
+        let bytes = self.disk.as_ref()?.get(&image_name(key)).await?;
+        let image = EncodedImage { bytes };
+        self.memory
+            .insert(Key::Image(key.clone()), Value::Image(image.clone()));
+        Some((image, Tier::Disk))
+    }
+
+    pub(crate) fn keep_image(&self, key: &ImageKey, image: &EncodedImage) {
+        if let Some(disk) = &self.disk {
+            disk.put(image_name(key), image.bytes.clone());
+        }
+        self.memory
+            .insert(Key::Image(key.clone()), Value::Image(image.clone()));
+    }
+
+    /// A run, from memory.
+    pub(crate) fn run(&self, key: &GopKey) -> Option<Arc<Run>> {
+        match self.memory.get(&Key::Run(key.clone()))? {
+            Value::Run(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// A run, from disk.
+    pub(crate) async fn run_on_disk(&self, key: &GopKey, video: &Video) -> Option<Arc<Run>> {
+        let mut bytes = self.disk.as_ref()?.get(&run_name(key)).await?;
+        let mut samples = Vec::new();
+        let mut data = Vec::new();
+        // The index says how it is divided; what does not divide so is none of ours.
+        let mut next = key.start;
+        while !bytes.is_empty() {
+            let sample = video.index().sample(DecodeIndex(next))?;
+            let size = sample.size as usize;
+            if size > bytes.len() {
+                return None;
+            }
+            data.push(bytes.split_to(size));
+            samples.push(sample);
+            next = next.checked_add(1)?;
+        }
+        let run = Arc::new(Run::new(samples, data));
+        self.keep_in_memory(key, &run);
+        Some(run)
+    }
+
+    pub(crate) fn keep_run(&self, key: &GopKey, run: &Arc<Run>) {
+        if let Some(disk) = &self.disk {
+            let mut all = BytesMut::with_capacity(usize::try_from(run.bytes()).unwrap_or(0));
+            for sample in run.data() {
+                all.extend_from_slice(sample);
+            }
+            disk.put(run_name(key), all.freeze());
+        }
+        self.keep_in_memory(key, run);
+    }
+
+    fn keep_in_memory(&self, key: &GopKey, run: &Arc<Run>) {
+        self.memory
+            .insert(Key::Run(key.clone()), Value::Run(Arc::clone(run)));
+    }
+
+    pub(crate) fn video(&self, key: &VideoKey) -> Option<Arc<Video>> {
+        match self.memory.get(&Key::Video(Arc::clone(key)))? {
+            Value::Video(video) => Some(video),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn keep_video(&self, video: &Arc<Video>) {
+        self.memory.insert(
+            Key::Video(Arc::clone(video.key())),
+            Value::Video(Arc::clone(video)),
+        );
+    }
+}
+
+fn image_name(key: &ImageKey) -> String {
+    let side = |side: Option<u32>| side.unwrap_or(0);
+    let output = key.output;
+    let mut name = format!("image/{}/", key.video);
+    // Writing into a string does not fail.
+    write!(
+        name,
+        "{}/{}x{}q{}",
+        key.sample,
+        side(output.width),
+        side(output.height),
+        output.quality.unwrap_or(0)
+    )
+    .ok();
+    name
+}
+
+fn run_name(key: &GopKey) -> String {
+    format!("run/{}/{}", key.video, key.start)
+}

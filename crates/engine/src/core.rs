@@ -1,0 +1,103 @@
+//! What requests, reads and workers share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use media::DecodeIndex;
+use tokio::runtime::Handle;
+
+use crate::caches::Caches;
+use crate::config::EngineConfig;
+use crate::develop::Developing;
+use crate::error::FrameError;
+use crate::harvest::Harvester;
+use crate::run::Run;
+use crate::schedule::{ClientId, Purpose, Schedule, Waiter};
+use crate::standing::Rest;
+use crate::stats::Counters;
+use crate::ticket::{EncodedImage, Sink};
+use crate::video::Video;
+
+/// `None`: nobody is told.
+pub(crate) type Waiting = Waiter<Option<Sink>>;
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: EngineConfig,
+    pub(crate) counters: Counters,
+    pub(crate) caches: Caches,
+    pub(crate) rest: Rest,
+    pub(crate) runtime: Handle,
+    state: Mutex<State>,
+    /// There may be work for a worker.
+    pub(crate) wake: Condvar,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) schedule: Schedule<Arc<Video>, Arc<Run>, Option<Sink>>,
+    /// Pictures that wait for being encoded: at most one for each worker that waits for work.
+    pub(crate) developing: VecDeque<Developing>,
+    pub(crate) harvester: Harvester,
+    pub(crate) stopping: bool,
+    /// Videos that are being opened.
+    pub(crate) opening: HashMap<String, crate::engine::Opening>,
+}
+
+impl Core {
+    pub(crate) fn new(config: EngineConfig, caches: Caches, runtime: Handle) -> Self {
+        let mut schedule = Schedule::new();
+        let harvester = Harvester::new(&config, &mut schedule);
+        Self {
+            rest: Rest::new(config.workers),
+            config,
+            counters: Counters::default(),
+            caches,
+            runtime,
+            state: Mutex::new(State {
+                schedule,
+                developing: VecDeque::new(),
+                harvester,
+                stopping: false,
+                opening: HashMap::new(),
+            }),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it is held would be a defect of the schedule; those who come after can
+        // still be told that their frames are lost.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives one who waits what it waited for.
+    pub(crate) fn answer(&self, waiter: &Waiting, result: Result<EncodedImage, FrameError>) {
+        let Some(sink) = &waiter.sink else { return };
+        if waiter.purpose == Purpose::Exact {
+            sink.answer(waiter.position, result);
+            let mut state = self.lock();
+            state
+                .schedule
+                .cancel_preview(waiter.ticket, waiter.position);
+        }
+        self.block_if_full(waiter.client, sink);
+    }
+
+    /// Shows one who waits for something else a picture near it.
+    pub(crate) fn preview(&self, waiter: &Waiting, sample: DecodeIndex, image: EncodedImage) {
+        let Some(sink) = &waiter.sink else { return };
+        sink.preview(waiter.position, sample, image);
+        self.block_if_full(waiter.client, sink);
+    }
+
+    fn block_if_full(&self, client: ClientId, sink: &Sink) {
+        if sink.room().is_full() {
+            let mut state = self.lock();
+            // Looked at again: it may have been emptied, and that been told, before the lock.
+            if sink.room().is_full() {
+                state.schedule.set_blocked(client, true);
+            }
+        }
+    }
+}

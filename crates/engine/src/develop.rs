@@ -1,0 +1,133 @@
+//! From a decoded picture to the images that are wanted of it, and to those who wait for them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use codec::{CodecError, Picture, Rendition};
+use media::{ColourDescription, DecodeIndex};
+
+use crate::core::Core;
+use crate::error::{FrameError, FrameErrorCode};
+use crate::schedule::{Claim, ImageKey, Purpose};
+use crate::stats::{add, nanos_since};
+use crate::ticket::{EncodedImage, Output};
+use crate::video::Video;
+use crate::worker::Worker;
+
+/// A picture and what is wanted of it.
+#[derive(Debug)]
+pub(crate) struct Developing {
+    pub(crate) video: Arc<Video>,
+    pub(crate) colour: ColourDescription,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) sample: DecodeIndex,
+    pub(crate) picture: Picture,
+}
+
+/// Makes the images, keeps them, and hands them out. Those who wait are answered even if making
+/// an image panics.
+pub(crate) fn develop(core: &Arc<Core>, worker: &mut Worker, mut work: Developing) {
+    while let Some(claim) = work.claims.pop() {
+        let mut made = Made {
+            core,
+            work: &work,
+            claim,
+            result: Err(FrameError::new(
+                FrameErrorCode::EncodeFailed,
+                "the image was lost inside the server",
+            )),
+            nanos: (0, 0),
+        };
+        made.result = if work.picture.is_damaged() {
+            let why = "the decoder found the picture damaged";
+            Err(FrameError::new(FrameErrorCode::DecodeFailed, why))
+        } else {
+            let image = made.encode(worker);
+            image.map_err(|e| FrameError::new(FrameErrorCode::EncodeFailed, e.to_string()))
+        };
+    }
+}
+
+struct Made<'a> {
+    core: &'a Arc<Core>,
+    work: &'a Developing,
+    claim: Claim,
+    result: Result<EncodedImage, FrameError>,
+    /// Conversion and compression.
+    nanos: (u64, u64),
+}
+
+impl Made<'_> {
+    fn encode(&mut self, worker: &mut Worker) -> Result<EncodedImage, CodecError> {
+        let Developing {
+            video,
+            colour,
+            picture,
+            ..
+        } = self.work;
+        let Output {
+            width,
+            height,
+            quality,
+        } = self.claim.output;
+        let rendition = Rendition {
+            quality: quality.unwrap_or(self.core.config.jpeg_quality),
+            max_width: width,
+            max_height: height,
+        };
+        let orientation = video.index().orientation();
+        let jpeg = worker.jpeg()?;
+        let began = Instant::now();
+        let converted = tracing::debug_span!("convert")
+            .in_scope(|| jpeg.convert(picture, *colour, orientation, rendition))?;
+        self.nanos.0 = nanos_since(began);
+        let began = Instant::now();
+        let bytes = tracing::debug_span!("encode").in_scope(|| converted.compress())?;
+        self.nanos.1 = nanos_since(began);
+        Ok(EncodedImage {
+            bytes: bytes.into(),
+        })
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        let (core, work) = (self.core, self.work);
+        let counters = &core.counters;
+        let key = ImageKey {
+            video: Arc::clone(work.video.key()),
+            sample: work.sample.0,
+            output: self.claim.output,
+        };
+        if let Ok(image) = &self.result {
+            add(&counters.images_encoded, 1);
+            counters.stages.convert.add(self.nanos.0);
+            counters.stages.encode.add(self.nanos.1);
+            // Before the order goes: who comes in between finds one or the other.
+            core.caches.keep_image(&key, image);
+        }
+        let waiters = {
+            let mut state = core.lock();
+            let waiters = state.schedule.complete(self.claim.order);
+            if waiters.iter().all(|w| w.sink.is_none())
+                && let Ok(image) = &self.result
+            {
+                add(&counters.images_harvested, 1);
+                state.harvester.made(image.bytes.len());
+            }
+            waiters
+        };
+        for waiter in waiters {
+            if let Some(sink) = &waiter.sink {
+                let stages = &sink.cells().stages;
+                stages.convert.add(self.nanos.0);
+                stages.encode.add(self.nanos.1);
+            }
+            match (&self.result, waiter.purpose) {
+                (Ok(image), Purpose::Preview) => core.preview(&waiter, work.sample, image.clone()),
+                (Err(_), Purpose::Preview) => {}
+                (result, Purpose::Exact) => core.answer(&waiter, result.clone()),
+            }
+        }
+    }
+}

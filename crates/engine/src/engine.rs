@@ -1,0 +1,133 @@
+//! The engine: its start, and the opening of videos.
+
+use std::sync::Arc;
+
+use storage::Store;
+use tokio::sync::OnceCell;
+
+use crate::caches::Caches;
+use crate::catalog;
+use crate::client::Client;
+use crate::config::EngineConfig;
+use crate::core::Core;
+use crate::error::{EngineError, OpenError};
+use crate::stats::EngineCounters;
+use crate::video::{Video, key_of};
+use crate::worker::Pool;
+
+/// Serves frames of the videos in one store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    store: Store,
+    pub(crate) core: Arc<Core>,
+    /// Its threads end with it.
+    _pool: Pool,
+}
+
+/// An opening that others may join.
+pub(crate) type Opening = Arc<OnceCell<Result<Arc<Video>, OpenError>>>;
+
+impl Engine {
+    /// Starts the worker threads. Reads run on the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// Limits that make no sense, a thread or a cache folder that cannot be had.
+    pub async fn new(store: Store, config: EngineConfig) -> Result<Self, EngineError> {
+        if !(1..=100).contains(&config.jpeg_quality) {
+            return Err(EngineError::Config(
+                "the JPEG quality must be between 1 and 100",
+            ));
+        }
+        if config.workers == 0 {
+            return Err(EngineError::Config("at least one worker is needed"));
+        }
+        if config.max_bytes_in_flight < config.max_group_bytes {
+            return Err(EngineError::Config(
+                "a group must fit into the bytes in flight",
+            ));
+        }
+        if config.max_waiting_image_bytes == 0 {
+            return Err(EngineError::Config("at least one image must be let wait"));
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let (config, caches) = tokio::task::spawn_blocking(move || {
+            // Lists a folder that may be large.
+            Caches::new(&config).map(|caches| (config, caches))
+        })
+        .await
+        .map_err(|_| EngineError::Config("the caches could not be opened"))??;
+        let core = Arc::new(Core::new(config, caches, runtime));
+        let pool = Pool::start(&core)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store,
+                core,
+                _pool: pool,
+            }),
+        })
+    }
+
+    /// Opens a video: reads its index, nothing of its pictures. Who opens the same name at the
+    /// same time shares the work; an index of this version that is in the cache is not read.
+    ///
+    /// # Errors
+    /// There is no such object, it cannot be read, or it is no video that can be served.
+    pub async fn open(&self, name: &str) -> Result<Arc<Video>, OpenError> {
+        let core = &self.inner.core;
+        let opening = {
+            let mut state = core.lock();
+            Arc::clone(state.opening.entry(name.to_owned()).or_default())
+        };
+        let opened = opening.get_or_init(|| self.open_now(name)).await.clone();
+        let mut state = core.lock();
+        // The next one looks whether the object is still the same.
+        if state
+            .opening
+            .get(name)
+            .is_some_and(|o| Arc::ptr_eq(o, &opening))
+        {
+            state.opening.remove(name);
+        }
+        if let Ok(video) = &opened {
+            state.harvester.opened(video);
+            core.wake.notify_all();
+        }
+        opened
+    }
+
+    async fn open_now(&self, name: &str) -> Result<Arc<Video>, OpenError> {
+        let caches = &self.inner.core.caches;
+        let opened = catalog::look(&self.inner.store, name).await?;
+        if let Some(video) = caches.video(&key_of(&opened.object)) {
+            return Ok(video);
+        }
+        let video = Arc::new(Video::new(name, catalog::index(name, opened).await?)?);
+        caches.keep_video(&video);
+        Ok(video)
+    }
+
+    /// A new client.
+    pub fn client(&self) -> Client {
+        Client::new(&self.inner)
+    }
+
+    /// What was done since the start.
+    pub fn counters(&self) -> EngineCounters {
+        self.inner.core.counters.read()
+    }
+
+    /// Bytes that the cache in memory holds.
+    pub fn cached_bytes(&self) -> u64 {
+        self.inner.core.caches.bytes()
+    }
+
+    /// The store that it serves from.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads the bytes that orders lack, in the order that the schedule says.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use media::{DecodeIndex, Sample};
+use tracing::Instrument;
+
+use crate::core::Core;
+use crate::error::{FrameError, FrameErrorCode};
+use crate::run::Run;
+use crate::schedule::{Fetch, FetchLimits, GopKey};
+use crate::stats::{add, nanos_since};
+use crate::video::Video;
+
+/// Begins all reads that may run now.
+pub(crate) fn pump(core: &Arc<Core>) {
+    let limits = FetchLimits {
+        // One more than there are workers, so that bytes arrive while these decode.
+        concurrent: core.config.workers.saturating_add(2),
+        bytes: core.config.max_bytes_in_flight,
+    };
+    loop {
+        let Some(fetch) = core.lock().schedule.next_fetch(limits) else {
+            return;
+        };
+        // What is in memory is there at once.
+        let run = core.caches.run(&fetch.gop);
+        if let Some(run) = run.filter(|run| run.end() >= fetch.to) {
+            deliver(core, &fetch.gop, run);
+            continue;
+        }
+        let guard = Guard {
+            core: Arc::clone(core),
+            gop: Some(fetch.gop.clone()),
+        };
+        let span = tracing::debug_span!("fetch", start = fetch.gop.start, to = fetch.to);
+        core.runtime
+            .spawn(fetch_one(Arc::clone(core), fetch, guard).instrument(span));
+    }
+}
+
+fn deliver(core: &Arc<Core>, gop: &GopKey, run: Arc<Run>) {
+    let (end, bytes) = (run.end(), run.bytes());
+    core.lock().schedule.fetched(gop, run, end, bytes);
+    core.wake.notify_all();
+}
+
+/// A read that ends without a result, as when the runtime ends, must not leave anybody waiting.
+struct Guard {
+    core: Arc<Core>,
+    gop: Option<GopKey>,
+}
+
+impl Guard {
+    fn fail(&mut self, error: &FrameError) {
+        let Some(gop) = self.gop.take() else { return };
+        let waiters = self.core.lock().schedule.fetch_failed(&gop);
+        for waiter in waiters {
+            self.core.answer(&waiter, Err(error.clone()));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.fail(&FrameError::new(
+            FrameErrorCode::Cancelled,
+            "the server is stopping",
+        ));
+    }
+}
+
+async fn fetch_one(core: Arc<Core>, fetch: Fetch<Arc<Video>>, mut guard: Guard) {
+    match read(&core, &fetch).await {
+        Ok(run) => {
+            guard.gop = None;
+            deliver(&core, &fetch.gop, run);
+        }
+        Err(error) => guard.fail(&error),
+    }
+    pump(&core);
+}
+
+async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, FrameError> {
+    let key = &fetch.gop;
+    let held = core.lock().schedule.run_of(key);
+    let mut base = held.or_else(|| core.caches.run(key));
+    if base.is_none() && core.caches.has_disk() {
+        base = core.caches.run_on_disk(key, &fetch.video).await;
+    }
+    let from = base.as_ref().map_or(key.start, |run| run.end());
+    if let Some(run) = base.as_ref()
+        && from >= fetch.to
+    {
+        return Ok(Arc::clone(run));
+    }
+    let index = fetch.video.index();
+    let samples: Vec<Sample> = (from..fetch.to)
+        .filter_map(|i| index.sample(DecodeIndex(i)))
+        .collect();
+    let ranges: Vec<Range<u64>> = samples.iter().map(Sample::range).collect();
+    let began = Instant::now();
+    let data = fetch
+        .video
+        .object()
+        .read_ranges(&ranges)
+        .await
+        .map_err(|e| FrameError::from(&e))?;
+    let nanos = nanos_since(began);
+    let bytes: u64 = data.iter().map(|d| d.len() as u64).sum();
+    add(&core.counters.bytes_fetched, bytes);
+    core.counters.stages.fetch.add(nanos);
+    for sink in core.lock().schedule.sinks_in(key).into_iter().flatten() {
+        add(&sink.cells().bytes_fetched, bytes);
+        sink.cells().stages.fetch.add(nanos);
+    }
+    let run = Arc::new(match base {
+        Some(base) => base.extended(samples, data),
+        None => Run::new(samples, data),
+    });
+    core.caches.keep_run(key, &run);
+    Ok(run)
+}
+
+/// Reads the samples of a GOP up to `to` into the cache, for when they are wanted.
+pub(crate) fn prefetch(core: &Arc<Core>, video: Arc<Video>, gop: GopKey, to: u32) {
+    let fetch = Fetch {
+        from: gop.start,
+        gop,
+        video,
+        to,
+        harvest: true,
+    };
+    let reading = Arc::clone(core);
+    core.runtime.spawn(async move {
+        // Who needs them will read them again, and be told what is wrong.
+        if let Err(error) = read(&reading, &fetch).await {
+            tracing::debug!(%error, "not read ahead");
+        }
+    });
+}

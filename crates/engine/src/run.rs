@@ -1,0 +1,95 @@
+//! Compressed samples of one GOP, and what is known of them.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use media::graph::ReferenceGraph;
+use media::{DecodeIndex, Planner, Sample, VideoIndex};
+
+/// Consecutive samples and their bytes.
+#[derive(Debug)]
+pub(crate) struct Run {
+    samples: Vec<Sample>,
+    data: Vec<Bytes>,
+    bytes: u64,
+    planner: OnceLock<Planner>,
+    damage: Mutex<Damage>,
+}
+
+/// What decoders refused of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    /// Damage was met: from now on, one access unit at a time, so that it is known which fails.
+    pub(crate) careful: bool,
+    /// Samples that a decoder refused.
+    pub(crate) broken: BTreeSet<DecodeIndex>,
+}
+
+impl Run {
+    pub(crate) fn new(samples: Vec<Sample>, data: Vec<Bytes>) -> Self {
+        let bytes = data.iter().map(|d| d.len() as u64).sum();
+        Self {
+            samples,
+            data,
+            bytes,
+            planner: OnceLock::new(),
+            damage: Mutex::default(),
+        }
+    }
+
+    /// This run and the samples behind it.
+    pub(crate) fn extended(&self, samples: Vec<Sample>, data: Vec<Bytes>) -> Self {
+        let run = Self::new(
+            self.samples.iter().copied().chain(samples).collect(),
+            self.data.iter().cloned().chain(data).collect(),
+        );
+        *run.damage() = self.damage().clone();
+        run
+    }
+
+    /// The sample behind the last, in decode order; 0 for an empty run.
+    pub(crate) fn end(&self) -> u32 {
+        self.samples
+            .last()
+            .map_or(0, |s| s.index.0.saturating_add(1))
+    }
+
+    /// Compressed bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The samples' bytes, in decode order.
+    pub(crate) fn data(&self) -> &[Bytes] {
+        &self.data
+    }
+
+    pub(crate) fn get(&self, index: DecodeIndex) -> Option<(&Sample, &Bytes)> {
+        let first = self.samples.first()?.index;
+        let place = index.0.checked_sub(first.0)? as usize;
+        Some((self.samples.get(place)?, self.data.get(place)?))
+    }
+
+    /// Bytes of some of its samples.
+    pub(crate) fn bytes_of(&self, samples: &[DecodeIndex]) -> u64 {
+        let size = |s: &DecodeIndex| self.get(*s).map_or(0, |(s, _)| u64::from(s.size));
+        samples.iter().map(size).sum()
+    }
+
+    /// Reads the headers, once.
+    pub(crate) fn planner(&self, index: &VideoIndex) -> &Planner {
+        self.planner.get_or_init(|| {
+            let run = self.samples.iter().zip(&self.data);
+            Planner::new(ReferenceGraph::of_samples(
+                index,
+                run.map(|(s, d)| (*s, d.as_ref())),
+            ))
+        })
+    }
+
+    pub(crate) fn damage(&self) -> MutexGuard<'_, Damage> {
+        // A flag and a set of numbers: whole, whatever a panicking thread was doing.
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,95 @@
+//! Decoders that nobody uses at the moment: some stand in a GOP and can go on there, others are
+//! empty.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use codec::{HevcDecoder, Picture};
+use media::DecodeIndex;
+
+use crate::schedule::GopKey;
+
+/// How a decoder uses the cores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Spread {
+    /// One core: others have work too, or there is nothing to spread.
+    Single,
+    /// Rows of one picture side by side.
+    Slices,
+    /// Pictures side by side.
+    Frames,
+}
+
+/// A decoder and what it has been given since it was empty.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) decoder: HevcDecoder,
+    pub(crate) spread: Spread,
+    /// Ascending.
+    pub(crate) given: Vec<DecodeIndex>,
+    /// The first picture, which previews are made of.
+    pub(crate) entry: Option<Picture>,
+}
+
+/// The decoders that rest. At most as many as there are workers, so that what they hold is
+/// bounded: the one that has rested longest is closed.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    standing: Mutex<VecDeque<(Option<GopKey>, Standing)>>,
+    most: usize,
+}
+
+impl Rest {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            standing: Mutex::default(),
+            most: most.max(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Option<GopKey>, Standing)>> {
+        // A list: whole, whatever a panicking thread was doing.
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The decoder that stands in a GOP, if `fit` says that it is of use.
+    pub(crate) fn take(&self, gop: &GopKey, fit: impl Fn(&Standing) -> bool) -> Option<Standing> {
+        let mut all = self.lock();
+        let at = all
+            .iter()
+            .rposition(|(k, s)| k.as_ref() == Some(gop) && fit(s))?;
+        all.remove(at).map(|(_, standing)| standing)
+    }
+
+    /// An empty decoder of a kind: one that rests empty, else the one that has stood longest.
+    pub(crate) fn take_empty(&self, spread: Spread) -> Option<HevcDecoder> {
+        let mut all = self.lock();
+        let empty = all
+            .iter()
+            .position(|(k, s)| k.is_none() && s.spread == spread);
+        let at = match empty {
+            Some(at) => at,
+            None if all.len() >= self.most => all.iter().position(|(_, s)| s.spread == spread)?,
+            None => return None,
+        };
+        let (_, standing) = all.remove(at)?;
+        drop(all);
+        let mut decoder = standing.decoder;
+        decoder.flush();
+        Some(decoder)
+    }
+
+    /// Lays a decoder to rest where it stands; without a GOP it is empty.
+    pub(crate) fn put(&self, gop: Option<GopKey>, standing: Standing) {
+        let mut all = self.lock();
+        all.push_back((gop, standing));
+        let surplus = if all.len() > self.most {
+            all.pop_front()
+        } else {
+            None
+        };
+        // Closing it takes a while.
+        drop(all);
+        drop(surplus);
+    }
+}
