@@ -33,3 +33,10 @@ pub use libav::{
 };
 pub use planes::{PlanesBuf, Subsampling};
 pub use rendition::Rendition;
+
+// What tests share calls this crate by its name.
+#[cfg(test)]
+extern crate self as codec;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

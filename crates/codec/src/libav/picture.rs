@@ -210,6 +210,11 @@ impl Picture {
         self.id
     }
 
+    #[cfg(test)]
+    pub(super) fn frame(&self) -> &sys::AVFrame {
+        self.frame.get()
+    }
+
     /// Luma columns of the conformance window.
     pub fn width(&self) -> usize {
         self.width

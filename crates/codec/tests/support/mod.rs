@@ -103,6 +103,51 @@ pub fn stream_file(name: &str, stream: &[u8]) -> PathBuf {
     path
 }
 
+/// A clip of the test kit's recipes, as a raw stream, with parameter sets first in each access unit:
+/// ffmpeg puts those of the container behind SEI that need them.
+pub fn made(recipe: &str) -> PathBuf {
+    let clip = testkit::footage::clip(recipe).unwrap();
+    if clip.path.extension().is_some_and(|e| e == "h265") {
+        return clip.path;
+    }
+    let from = clip.path.to_str().unwrap();
+    let stream = ffmpeg(&["-i", from, "-map", "0:v:0", "-c", "copy", "-f", "hevc", "-"]);
+    let mut ordered = Vec::new();
+    for unit in access_units(&stream) {
+        let starts = nal_starts(unit);
+        let ends = starts.iter().skip(1).map(|n| n.0).chain([unit.len()]);
+        let mut nals: Vec<&[u8]> = starts
+            .iter()
+            .zip(ends)
+            .map(|(s, e)| &unit[s.0..e])
+            .collect();
+        let kinds = starts.iter().map(|n| unit[n.1] >> 1 & 0x3f);
+        let rank = kinds.map(|kind| match kind {
+            35 => 0,
+            32..=34 => 1,
+            _ => 2,
+        });
+        let mut ranked: Vec<(i32, &[u8])> = rank.zip(nals.drain(..)).collect();
+        ranked.sort_by_key(|r| r.0);
+        ordered.extend(ranked.iter().flat_map(|r| r.1));
+    }
+    stream_file(recipe, &ordered)
+}
+
+/// Numbers that look random, the same in every run (Knuth's MMIX generator).
+pub struct Random(pub u64);
+
+impl Random {
+    /// Below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
 /// FNV-1a: a hash that needs no crate; equality of planes is compared byte by byte besides.
 pub fn fnv(data: &[u8]) -> u64 {
     data.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
