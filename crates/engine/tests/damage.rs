@@ -70,8 +70,11 @@ impl Damage {
 
 /// Engines in all the ways in which a pass is decoded: on one thread, or on two by rows (where
 /// the stream has wavefronts and no SAO) or by pictures.
-fn engines(place: &Place) -> [Engine; 2] {
-    [1, 2].map(|workers| place.engine(|c| c.workers = workers))
+async fn engines(place: &Place) -> [Engine; 2] {
+    [
+        place.engine(|c| c.workers = 1).await,
+        place.engine(|c| c.workers = 2).await,
+    ]
 }
 
 #[derive(Default, Debug)]
@@ -99,7 +102,7 @@ async fn damage_spoils_what_depends_on_it_and_nothing_else() {
     ] {
         let place = Place::with(&[name]);
         let file = clip_bytes(name);
-        let whole = place.engine(|_| {});
+        let whole = place.engine(|_| {}).await;
         let video = whole.open(name).await.unwrap();
         let samples = frames(&video);
         let good = sound(&ask(&whole, &video, &samples).await);
@@ -118,7 +121,7 @@ async fn damage_spoils_what_depends_on_it_and_nothing_else() {
             }
             let hit: BTreeSet<DecodeIndex> = hit.into_iter().collect();
             place.write("damaged", &bytes);
-            for engine in engines(&place) {
+            for engine in engines(&place).await {
                 let video = engine.open("damaged").await.unwrap();
                 let got = ask(&engine, &video, &samples).await;
                 let mut again = Vec::new();
@@ -162,7 +165,7 @@ async fn damaged_headers_cost_their_gop_and_no_other() {
     ] {
         let place = Place::with(&[name]);
         let file = clip_bytes(name);
-        let whole = place.engine(|_| {});
+        let whole = place.engine(|_| {}).await;
         let video = whole.open(name).await.unwrap();
         let samples = frames(&video);
         let good = sound(&ask(&whole, &video, &samples).await);
@@ -179,7 +182,7 @@ async fn damaged_headers_cost_their_gop_and_no_other() {
             Damage::Header.apply(&mut bytes[first], &mut random);
             place.write("damaged", &bytes);
             for workers in [1, 2] {
-                let engine = place.engine(|c| c.workers = workers);
+                let engine = place.engine(|c| c.workers = workers).await;
                 let video = engine.open("damaged").await.unwrap();
                 let got = ask(&engine, &video, &samples).await;
                 fallbacks += engine.counters().fallback_passes;
@@ -213,7 +216,7 @@ async fn a_gop_with_every_other_picture_damaged_still_serves_the_rest() {
     let name = "b_frames_8";
     let place = Place::with(&[name]);
     let file = clip_bytes(name);
-    let whole = place.engine(|_| {});
+    let whole = place.engine(|_| {}).await;
     let video = whole.open(name).await.unwrap();
     let samples = frames(&video);
     let good = sound(&ask(&whole, &video, &samples).await);
@@ -235,7 +238,7 @@ async fn a_gop_with_every_other_picture_damaged_still_serves_the_rest() {
     }
     assert!(hit.len() > 20, "{}", hit.len());
     place.write("damaged", &bytes);
-    for engine in engines(&place) {
+    for engine in engines(&place).await {
         let video = engine.open("damaged").await.unwrap();
         for outcome in ask(&engine, &video, &samples).await {
             let position = outcome.position;
@@ -268,7 +271,7 @@ async fn a_decoder_that_met_damage_serves_other_videos_exactly() {
         }
         place.write(&format!("bad{n}"), &bytes);
     }
-    for engine in engines(&place) {
+    for engine in engines(&place).await {
         for round in 0..3 {
             for (n, name) in names.iter().enumerate() {
                 if let Ok(bad) = engine.open(&format!("bad{n}")).await {
@@ -302,7 +305,7 @@ async fn files_made_by_fuzzers_give_errors_or_pictures() {
         }
         seen += 1;
         place.write(name, &std::fs::read(&path).unwrap());
-        for engine in engines(&place) {
+        for engine in engines(&place).await {
             let Ok(video) = engine.open(name).await else {
                 continue;
             };

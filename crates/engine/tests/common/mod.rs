@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, EngineConfig, FrameOutcome, FrameTarget, FrameTicket, Video};
+use engine::{
+    Client, Engine, EngineConfig, FrameEvent, FrameOutcome, FrameTarget, FrameTicket, Output,
+    RequestOptions, Video,
+};
 use media::graph::ReferenceGraph;
 use media::plan::{Closures, Depth};
 use media::{DecodeIndex, PresentationIndex};
@@ -66,14 +69,19 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// An engine with two workers and the defaults, but for what `change` changes.
-    pub(crate) fn engine(&self, change: impl FnOnce(&mut EngineConfig)) -> Engine {
+    /// An engine with two workers and the defaults, but without cache and harvest, and for what
+    /// `change` changes.
+    pub(crate) async fn engine(&self, change: impl FnOnce(&mut EngineConfig)) -> Engine {
         let mut config = EngineConfig {
             workers: 2,
+            cache_bytes: 0,
+            harvest: false,
             ..EngineConfig::default()
         };
         change(&mut config);
-        Engine::new(Store::local(self.0.path()).unwrap(), config).unwrap()
+        Engine::new(Store::local(self.0.path()).unwrap(), config)
+            .await
+            .unwrap()
     }
 }
 
@@ -101,14 +109,40 @@ pub(crate) fn frames(video: &Video) -> Vec<DecodeIndex> {
 pub(crate) fn targets(samples: &[DecodeIndex]) -> Vec<FrameTarget> {
     samples
         .iter()
-        .map(|&sample| FrameTarget { sample })
+        .map(|&sample| FrameTarget {
+            sample,
+            output: Output::default(),
+        })
         .collect()
+}
+
+/// Asks, as a client of its own.
+pub(crate) fn request(engine: &Engine, video: &Arc<Video>, samples: &[DecodeIndex]) -> FrameTicket {
+    request_of(&engine.client(), video, samples)
+}
+
+pub(crate) fn request_of(
+    client: &Client,
+    video: &Arc<Video>,
+    samples: &[DecodeIndex],
+) -> FrameTicket {
+    client.request(video, targets(samples), RequestOptions::default())
+}
+
+/// The next outcome.
+pub(crate) async fn next(ticket: &mut FrameTicket) -> Option<FrameOutcome> {
+    loop {
+        match ends(ticket.next()).await? {
+            FrameEvent::Outcome(outcome) => return Some(outcome),
+            FrameEvent::Preview(_) => {}
+        }
+    }
 }
 
 /// All outcomes; fails where a position is answered twice or not at all.
 pub(crate) async fn outcomes(mut ticket: FrameTicket, count: usize) -> Vec<FrameOutcome> {
     let mut all = Vec::new();
-    while let Some(outcome) = ends(ticket.next()).await {
+    while let Some(outcome) = next(&mut ticket).await {
         all.push(outcome);
     }
     let mut positions: Vec<usize> = all.iter().map(|o| o.position).collect();
@@ -127,7 +161,7 @@ pub(crate) async fn ask(
     video: &Arc<Video>,
     samples: &[DecodeIndex],
 ) -> Vec<FrameOutcome> {
-    outcomes(engine.request(video, targets(samples)), samples.len()).await
+    outcomes(request(engine, video, samples), samples.len()).await
 }
 
 /// The number burnt into an outcome's picture.
