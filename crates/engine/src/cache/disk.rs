@@ -15,6 +15,8 @@ mod error;
 mod folder;
 mod index;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::Path;

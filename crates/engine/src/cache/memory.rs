@@ -88,8 +88,8 @@ impl<K: Eq + Hash, V: Clone> MemoryCache<K, V> {
         self.entries.as_ref()?.get(key).map(|kept| kept.value)
     }
 
-    /// Keeps `value` under `key`, in place of what was there, if it has room: what weighs more than
-    /// the budget's larger part is not kept.
+    /// Keeps `value` under `key`, in place of what was there. What weighs more than about three
+    /// quarters of the budget is not kept, and then neither is what was there.
     pub fn insert(&self, key: K, value: V) {
         let Some(entries) = &self.entries else {
             return;
@@ -150,5 +150,211 @@ impl<K, V> fmt::Debug for MemoryCache<K, V> {
         f.debug_struct("MemoryCache")
             .field("budget", &self.budget)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A value is its own weight.
+    fn cache(budget: u64) -> MemoryCache<u64, u64> {
+        MemoryCache::new(budget, |_, value| *value)
+    }
+
+    #[test]
+    fn what_is_put_in_comes_out_until_it_is_taken_out() {
+        let cache = cache(MIB);
+        assert!(cache.is_empty());
+        assert_eq!(cache.get(&1), None);
+        cache.insert(1, 10);
+        cache.insert(2, 20);
+        assert_eq!((cache.get(&1), cache.get(&2)), (Some(10), Some(20)));
+        cache.insert(1, 11);
+        assert_eq!((cache.get(&1), cache.len()), (Some(11), 2));
+        assert_eq!(cache.remove(&1), Some(11));
+        assert_eq!((cache.remove(&1), cache.get(&1)), (None, None));
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn without_a_budget_nothing_is_kept() {
+        let cache = cache(0);
+        cache.insert(1, 1);
+        cache.insert(2, 0);
+        assert_eq!(
+            (cache.get(&1), cache.get(&2), cache.remove(&1)),
+            (None, None, None)
+        );
+        assert_eq!((cache.len(), cache.bytes(), cache.budget()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_heavier_than_the_budget_is_not_kept_and_drives_nothing_out() {
+        let cache = cache(MIB);
+        cache.insert(1, MIB / 4);
+        for weight in [MIB, MIB + 1, u64::MAX] {
+            cache.insert(2, weight);
+            assert_eq!(cache.get(&2), None, "{weight}");
+        }
+        assert_eq!(cache.get(&1), Some(MIB / 4));
+        // Nor is what stood there before it: that is no longer what belongs to the key.
+        cache.insert(1, 2 * MIB);
+        assert_eq!((cache.get(&1), cache.len()), (None, 0));
+    }
+
+    #[test]
+    fn one_value_may_take_most_of_the_budget() {
+        let cache = cache(MIB);
+        cache.insert(1, MIB * 3 / 4);
+        assert_eq!(cache.get(&1), Some(MIB * 3 / 4));
+    }
+
+    #[test]
+    fn a_scan_does_not_drive_out_what_is_wanted() {
+        let cache = cache(64 * MIB);
+        let wanted = 0..400;
+        let size = 100 << 10;
+        // More than fits passes by before and after.
+        for key in 10_000..11_000 {
+            cache.insert(key, size);
+        }
+        for round in 0..4 {
+            for key in wanted.clone() {
+                if cache.get(&key).is_none() {
+                    cache.insert(key, size);
+                }
+                let passing = 100_000 + round * 1_000 + key;
+                cache.insert(passing, size);
+            }
+        }
+        for key in 1_000_000..1_010_000 {
+            cache.insert(key, size);
+        }
+        let left = wanted
+            .clone()
+            .filter(|key| cache.get(key).is_some())
+            .count();
+        assert!(left >= 360, "{left} of {} are left", wanted.count());
+    }
+
+    #[test]
+    fn values_of_any_size_fill_the_budget_and_never_exceed_it() {
+        let mut random = StdRng::seed_from_u64(7);
+        for budget in [1, 1000, 64 << 10, MIB, 64 * MIB] {
+            let cache = cache(budget);
+            let mut most = 0;
+            for key in 0..20_000 {
+                let size = 2_f64.powf(random.random_range(8.0..22.0)) as u64;
+                cache.insert(key, size);
+                assert!(
+                    cache.bytes() <= budget.max(1 << 10),
+                    "{} of {budget}",
+                    cache.bytes()
+                );
+                most = most.max(cache.bytes());
+            }
+            // Small budgets hold few of these; a large one is used.
+            if budget >= 64 * MIB {
+                assert!(most > budget / 10 * 9, "{most} of {budget}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_of_tiny_values_count() {
+        let cache = cache(MIB);
+        for key in 0..1_000_000 {
+            cache.insert(key, 1);
+        }
+        assert!(cache.bytes() <= MIB, "{}", cache.bytes());
+        let entry = size_of::<u64>() + size_of::<Weighed<u64>>();
+        assert!(cache.len() * entry < 1 << 20, "{} entries", cache.len());
+        assert!(cache.len() > 1000, "{} entries", cache.len());
+    }
+
+    /// Counts the bytes that live.
+    struct Living(Arc<AtomicU64>, u64);
+
+    impl Living {
+        fn new(sum: &Arc<AtomicU64>, bytes: u64) -> Arc<Self> {
+            sum.fetch_add(bytes, SeqCst);
+            Arc::new(Self(Arc::clone(sum), bytes))
+        }
+    }
+
+    impl Drop for Living {
+        fn drop(&mut self) {
+            self.0.fetch_sub(self.1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_at_every_moment_with_many_threads() {
+        const THREADS: u64 = 4;
+        const LARGEST: u64 = MIB;
+        let budget = 16 * MIB;
+        let living = Arc::new(AtomicU64::new(0));
+        let cache = MemoryCache::new(budget, |_, value: &Arc<Living>| value.1);
+        let done = AtomicBool::new(false);
+        let (mut most_said, mut most_living) = (0, 0);
+        std::thread::scope(|scope| {
+            let (cache, living, done) = (&cache, &living, &done);
+            let working: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    scope.spawn(move || {
+                        let mut random = StdRng::seed_from_u64(thread);
+                        for _ in 0..30_000 {
+                            let key: u64 = random.random_range(0..5_000);
+                            match random.random_range(0..10) {
+                                0 => drop(cache.remove(&key)),
+                                1..=5 => drop(cache.get(&key)),
+                                _ => {
+                                    let bytes = random.random_range(1..=LARGEST);
+                                    cache.insert(key, Living::new(living, bytes));
+                                }
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let watching = scope.spawn(move || {
+                let mut most = (0, 0);
+                while !done.load(SeqCst) {
+                    most = (most.0.max(cache.bytes()), most.1.max(living.load(SeqCst)));
+                }
+                most
+            });
+            for thread in working {
+                thread.join().unwrap();
+            }
+            done.store(true, SeqCst);
+            (most_said, most_living) = watching.join().unwrap();
+        });
+        // The tables of some thousand entries may be ahead of their part by one doubling.
+        assert!(most_said <= budget + budget / 16, "{most_said} of {budget}");
+        // Each thread has one value in its hands that is not in yet, and some that are out.
+        let in_hands = THREADS * 4 * LARGEST;
+        assert!(
+            most_living <= budget + in_hands,
+            "{most_living} of {budget}"
+        );
+        assert!(most_living > budget / 2, "{most_living}: nothing was kept");
+        let kept = living.load(SeqCst);
+        assert!(
+            kept <= cache.bytes() && cache.bytes() <= budget,
+            "{kept} {}",
+            cache.bytes()
+        );
+        drop(cache);
+        assert_eq!(living.load(SeqCst), 0);
     }
 }

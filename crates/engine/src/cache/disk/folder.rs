@@ -19,7 +19,7 @@ use super::index::Found;
 /// Held by the cache that uses the folder. The system lets go of it when the process ends.
 const LOCK: &str = "lock";
 /// Files that have not got their names yet.
-const UNFINISHED: &str = "unfinished-";
+pub(super) const UNFINISHED: &str = "unfinished-";
 
 /// Nobody else's business: videos may be private.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
