@@ -351,10 +351,16 @@ impl Pass<'_> {
         let alone = self.alone && !careful && !self.harvest;
         if let Some(standing) = self.core.rest.take(&self.gop, fits) {
             let way = planner.way(&standing.given, &lead_first(lead, targets));
+            // What it does not reach costs an empty decoder's way in addition.
+            let rest = match way.beyond.as_slice() {
+                [] => 0,
+                beyond => planner.way(&[], beyond).next.len(),
+            };
+            let whole = way.next.len() + rest;
             // All cores from the IRAP on may be there sooner than one from here.
-            let slower = alone
-                && standing.spread == Spread::Single
-                && way.next.len() * 5 > fresh.next.len() * 3;
+            let one_core = alone && standing.spread == Spread::Single;
+            let slower = whole > fresh.next.len()
+                || (one_core && way.next.len() * 5 > fresh.next.len() * 3);
             if !slower {
                 add(&self.core.counters.passes_continued, 1);
                 return Ok((standing, way));
