@@ -2,12 +2,12 @@
 # but Rust, make and git.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps tools fmt lint bench clean
+.PHONY: help demo test build deps tools fmt lint bench bench-peers clean
 
 CARGO = cargo
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: deps ## install what is missing, build, make a video, serve it, request frames (PORT=3000, KEEP_SERVING=1)
 	@bash scripts/demo.sh
@@ -30,8 +30,11 @@ fmt: ## format the code
 lint: deps ## formatting, clippy, licences and advisories
 	@bash scripts/lint.sh
 
-bench: deps ## run the benchmarks
-	$(CARGO) bench --workspace
+bench: deps ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
+	@bash scripts/bench.sh $${QUICK:+--quick} $${ONLY:+--only "$$ONLY"} $${MEMORY_MINUTES:+--memory-minutes "$$MEMORY_MINUTES"}
+
+bench-peers: ## install those others into a Python environment (some gigabytes)
+	@bash scripts/bench-peers.sh
 
 clean: ## remove build output and the demo's files
 	$(CARGO) clean

@@ -1,0 +1,128 @@
+//! 1 to 64 clients that ask for random frames, each of a video of its own, so that nobody's work
+//! helps another; caches and harvest off. Then 64 of one video, where it may.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::clips::Structure;
+use crate::limit;
+use crate::report::{Goal, Plot, Report, Row, number};
+use crate::server::Setup;
+use crate::stats::{mean, quantile};
+use crate::work::many::{Load, load};
+use crate::work::{Bench, any_frame};
+
+const MOST: usize = 64;
+
+/// Throughput and shares.
+pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
+    report.begin(
+        "clients",
+        "random frames for 1 to 64 clients, caches and harvest off",
+    )?;
+    let seconds = |clients| match (bench.quick, clients) {
+        (true, MOST) => 12,
+        (true, _) => 4,
+        (false, MOST) => 30,
+        (false, _) => 6,
+    };
+    // Two clients once more at the end: what 64 reach is compared with both.
+    let steps: &[usize] = if bench.quick {
+        &[1, 2, MOST, 2]
+    } else {
+        &[1, 2, 4, 8, 16, 32, MOST, 2]
+    };
+    let clip = bench.clip(480, Structure::Default)?;
+    let frames = clip.source.frames();
+    let mut random = bench.random.clone();
+    let closures = (0..40)
+        .map(|_| clip.source.closure(any_frame(&mut random, clip)?.number))
+        .collect::<Result<Vec<_>>>()?;
+    let least = limit::random(&clip.source, &closures, Duration::from_secs(seconds(1)))?;
+    let of = format!("limit ({} frames/s on all cores)", number(least));
+    let names = bench.shelf.put(clip, MOST)?;
+    let server = Setup::COLD.start(&bench.shelf)?;
+    let mut measured: Vec<(usize, Load)> = Vec::new();
+    for &clients in steps {
+        let videos = names.get(..clients).context("fewer videos than clients")?;
+        let time = Duration::from_secs(seconds(clients));
+        measured.push((
+            clients,
+            load(&server.websocket(), videos, frames, 1, time).await?,
+        ));
+    }
+    let rates = |wanted: usize| {
+        let of_these = measured.iter().filter(|(clients, _)| *clients == wanted);
+        mean(&of_these.map(|(_, load)| load.rate).collect::<Vec<_>>())
+    };
+    let mut curve: Vec<(f64, f64)> = Vec::new();
+    for (clients, load) in &measured {
+        curve.push((*clients as f64, load.rate));
+        let word = if *clients == 1 { "client" } else { "clients" };
+        let row = Row::new(
+            format!("{clients} {word}"),
+            &clip.name,
+            load.rate,
+            "frames/s",
+        )
+        .ratio(load.rate / least, &of)
+        .note(format!(
+            "p95 {} ms",
+            number(quantile(&load.latencies, 0.95))
+        ));
+        report.row(row)?;
+    }
+    let gain = rates(MOST) / rates(2);
+    let row = Row::new("64 clients against 2", &clip.name, rates(MOST), "frames/s")
+        .ratio(gain, format!("2 clients ({} frames/s)", number(rates(2))))
+        .goal(Goal::at_least(gain, 0.95, "× that of 2 clients"));
+    report.row(row)?;
+    if let Some((_, load)) = measured.iter().find(|(clients, _)| *clients == MOST) {
+        let share = load.least_share();
+        let fewest = load.each.iter().min().copied().unwrap_or(0) as f64;
+        let row = Row::new(
+            "the client with the fewest frames, of 64",
+            &clip.name,
+            fewest,
+            "frames",
+        )
+        .ratio(share, "mean of all")
+        .goal(Goal::at_least(share, 0.5, "× mean"));
+        report.row(row)?;
+    }
+    let one: Vec<String> = names
+        .first()
+        .cloned()
+        .into_iter()
+        .cycle()
+        .take(MOST)
+        .collect();
+    let time = Duration::from_secs(seconds(2));
+    let shared = load(&server.websocket(), &one, frames, 1, time).await?;
+    let row = Row::new(
+        "64 clients of one video",
+        &clip.name,
+        shared.rate,
+        "frames/s",
+    )
+    .ratio(shared.rate / least, &of)
+    .note(format!(
+        "p95 {} ms; the fewest frames of a client are {} of the mean",
+        number(quantile(&shared.latencies, 0.95)),
+        number(shared.least_share())
+    ));
+    report.row(row)?;
+    curve.pop();
+    report.plots.push(Plot {
+        title: format!("Throughput against clients, {}", clip.name),
+        x: "clients",
+        y: "frames/s",
+        log_x: true,
+        curves: vec![
+            ("limit".into(), vec![(1.0, least), (MOST as f64, least)]),
+            ("server".into(), curve),
+        ],
+    });
+    Ok(())
+}
