@@ -347,8 +347,7 @@ impl Pass<'_> {
             !(careful && s.spread == Spread::Frames)
                 && planner.way(&s.given, &[lead]).reached.contains(&lead)
         };
-        // What gives way to the first request that comes takes one core only.
-        let alone = self.alone && !careful && !self.harvest;
+        let alone = self.alone && !careful;
         if let Some(standing) = self.core.rest.take(&self.gop, fits) {
             let way = planner.way(&standing.given, &lead_first(lead, targets));
             // What it does not reach costs an empty decoder's way in addition.
