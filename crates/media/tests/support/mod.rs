@@ -12,6 +12,7 @@ pub mod sets;
 pub mod slice;
 pub mod stream;
 pub mod tape;
+pub mod view;
 
 pub use bits::{BitWriter, nal};
 pub use sets::{PpsSpec, RpsCoding, SpsSpec, VuiSpec, vps};

@@ -68,9 +68,21 @@ pub struct Au {
     pub rps: Vec<Option<usize>>,
     /// Units that the active lists name.
     pub active: Vec<Option<usize>>,
+    /// All that the RPS names, used or not, in the order of the syntax.
+    pub names: Vec<Name>,
     pub sets: Vec<Set>,
     /// All NAL units, without end-of-sequence marks.
     pub nals: Vec<Vec<u8>>,
+}
+
+/// An entry of an RPS.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    pub unit: Option<usize>,
+    /// POC in the coded video sequence of the picture.
+    pub poc: i32,
+    /// It is told by the least significant bits of its POC alone.
+    pub by_lsb: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -449,6 +461,12 @@ impl Encoder<'_> {
             coded_long.push(Lt { from, coded_cycle });
         }
 
+        let names = before.iter().chain(&after).chain(&long).map(|n| Name {
+            unit: n.picture.unit,
+            poc: n.picture.poc,
+            by_lsb: n.picture.long && n.cycle.is_none(),
+        });
+        let names = names.collect();
         let used = |of: &[&Named]| -> Vec<Option<usize>> {
             of.iter()
                 .filter(|n| n.used)
@@ -525,6 +543,7 @@ impl Encoder<'_> {
                 damaged: self.wanted.damage && unit > 0 && self.t.one_in(12),
                 rps: l0,
                 active,
+                names,
                 sets: std::mem::take(&mut self.due),
                 nals: Vec::new(),
             },
