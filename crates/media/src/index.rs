@@ -256,6 +256,26 @@ impl VideoIndex {
             .copied()
     }
 
+    /// The picture that is on screen so many seconds after the first one appears: the last one
+    /// whose time is not later, where half a tick later counts as equal, since seconds are seldom
+    /// exact. `None` before 0, from the end ([`VideoIndex::duration`]) on, and for what is no
+    /// number. Where an edit list leaves a gap, the picture before it stays.
+    pub fn frame_at_time(&self, seconds: f64) -> Option<PresentationIndex> {
+        let times = &self.samples.presentation_times;
+        let (&first, &last) = (times.first()?, times.last()?);
+        let ticks = seconds * f64::from(self.timescale);
+        // A last picture without a duration is there for one tick.
+        let shown = last.saturating_sub(first).saturating_add(1);
+        let end = self.duration().max(shown);
+        // Not a number is in no range.
+        if !(0.0..end as f64).contains(&ticks) {
+            return None;
+        }
+        let after = times.partition_point(|&t| t.saturating_sub(first) as f64 <= ticks + 0.5);
+        let frame = u32::try_from(after.checked_sub(1)?).ok()?;
+        Some(PresentationIndex(frame))
+    }
+
     /// Composition time (decode time plus composition offset) without edit list; for a raw stream
     /// the place in presentation order stands for it.
     pub fn composition_time(&self, sample: DecodeIndex) -> Option<i64> {
@@ -275,6 +295,13 @@ impl VideoIndex {
             .and_then(|k| sync.get(k))
             .copied()
             .map(DecodeIndex)
+    }
+
+    /// The first sync sample behind a sample, in decode order.
+    pub fn sync_after(&self, sample: DecodeIndex) -> Option<DecodeIndex> {
+        let sync = &self.samples.sync;
+        let after = sync.partition_point(|&s| s <= sample.0);
+        sync.get(after).copied().map(DecodeIndex)
     }
 
     /// All sync samples, in decode order.

@@ -130,7 +130,24 @@ fn check(file: &Path) -> VideoIndex {
             assert_eq!(index.decode_index(frame), Some(sample));
         }
     }
+    check_times(&index, &name);
     index
+}
+
+/// Each frame is found by its time in seconds, to the sixth decimal as ffprobe writes it.
+fn check_times(index: &VideoIndex, name: &str) {
+    let time = |f: u32| index.presentation_time(PresentationIndex(f));
+    for f in 0..index.frame_count() {
+        // Of frames at one time the last is seen.
+        if time(f) == time(f + 1) {
+            continue;
+        }
+        let ticks = time(f).unwrap() - time(0).unwrap();
+        let seconds = ticks as f64 / f64::from(index.timescale());
+        let written: f64 = format!("{seconds:.6}").parse().unwrap();
+        let found = index.frame_at_time(written);
+        assert_eq!(found, Some(PresentationIndex(f)), "{name}: {written} s");
+    }
 }
 
 #[test]

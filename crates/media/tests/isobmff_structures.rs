@@ -329,6 +329,115 @@ fn a_dwell_shows_one_picture_and_an_open_edit_the_rest() {
     );
 }
 
+/// Which frame is on screen at so many ticks (of which there are 1000 a second).
+fn frame_at(index: &VideoIndex, ticks: f64) -> Option<u32> {
+    assert_eq!(index.timescale(), 1000);
+    index.frame_at_time(ticks / 1000.0).map(|f| f.0)
+}
+
+#[test]
+fn a_time_names_the_frame_that_is_on_screen() {
+    let i = index(&one_track(5));
+    for frame in 0..5 {
+        let start = f64::from(frame * 40);
+        for ticks in [start, start + 0.4, start + 20.0, start + 39.4] {
+            assert_eq!(frame_at(&i, ticks), Some(frame), "{ticks}");
+        }
+        // Written in decimals, a time is a little off.
+        if frame > 0 {
+            assert_eq!(frame_at(&i, start - 0.4), Some(frame));
+            assert_eq!(frame_at(&i, start - 0.6), Some(frame - 1));
+        }
+    }
+    assert_eq!(frame_at(&i, 199.9), Some(4));
+    assert_eq!(frame_at(&i, -0.0), Some(0));
+    let never = [
+        200.0,
+        1e300,
+        -0.1,
+        -1e300,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+    ];
+    for ticks in never {
+        assert_eq!(frame_at(&i, ticks), None, "{ticks}");
+    }
+}
+
+#[test]
+fn a_time_names_a_frame_where_the_rate_varies_and_pictures_are_reordered() {
+    let object = file(&vec![0; media_len(5)], |at| {
+        let mut t = tables(5, at);
+        // Decoded at 0, 10, 40, 140, 141; shown at 20, 141, 40, 140, 161.
+        t[0] = table(b"stts", 2, &[1, 10, 1, 30, 1, 100, 1, 1, 1, 7]);
+        t.push(table(b"ctts", 2, &[1, 20, 1, 131, 2, 0, 1, 20]));
+        vec![Track::hevc(t)]
+    });
+    let i = index(&object);
+    let shown: Vec<_> = (0..5)
+        .map(|f| i.presentation_time(PresentationIndex(f)).unwrap())
+        .collect();
+    assert_eq!(shown, [20, 40, 140, 141, 161]);
+    // Counted from the first.
+    let expected = [
+        (0.0, 0),
+        (19.4, 0),
+        (20.0, 1),
+        (119.0, 1),
+        (120.0, 2),
+        (120.4, 2),
+        (121.0, 3),
+        (141.0, 4),
+        (147.9, 4),
+    ];
+    for (ticks, frame) in expected {
+        assert_eq!(frame_at(&i, ticks), Some(frame), "{ticks}");
+    }
+    assert_eq!(frame_at(&i, 148.0), None);
+    // Without a duration, the last picture is shown for a tick.
+    let object = file(&vec![0; media_len(1)], |at| {
+        let mut t = tables(1, at);
+        t[0] = table(b"stts", 2, &[1, 0]);
+        vec![Track::hevc(t)]
+    });
+    let i = index(&object);
+    assert_eq!((frame_at(&i, 0.0), frame_at(&i, 0.9)), (Some(0), Some(0)));
+    assert_eq!(frame_at(&i, 1.0), None);
+}
+
+#[test]
+fn a_time_counts_from_what_an_edit_list_shows_first() {
+    let with = |edits: &[(u32, i32, u32)]| {
+        let object = file(&vec![0; media_len(5)], |at| {
+            let mut t = Track::hevc(tables(5, at));
+            t.edits = edits.to_vec();
+            vec![t]
+        });
+        index(&object)
+    };
+    // It appears late, and two pictures before it are hidden.
+    let late = with(&[(100, -1, 65536), (80, 80, 65536)]);
+    for (ticks, frame) in [
+        (0.0, Some(0)),
+        (40.0, Some(1)),
+        (79.0, Some(1)),
+        (80.0, None),
+    ] {
+        assert_eq!(frame_at(&late, ticks), frame, "{ticks}");
+    }
+    // What is on screen before a gap stays.
+    let gap = with(&[(40, 0, 65536), (500, -1, 65536), (40, 160, 65536)]);
+    for (ticks, frame) in [
+        (0.0, Some(0)),
+        (300.0, Some(0)),
+        (540.0, Some(1)),
+        (580.0, None),
+    ] {
+        assert_eq!(frame_at(&gap, ticks), frame, "{ticks}");
+    }
+}
+
 #[test]
 fn edits_that_repeat_without_end_are_refused() {
     let object = file(&vec![0; media_len(50)], |at| {
