@@ -1,11 +1,11 @@
 //! The cache as its users see it, and what may happen to its folder.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +17,21 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A value that says which key it belongs to, of a length that does, too.
+/// A value that says which key it belongs to, by its length and by every stretch of it.
 fn value_of(key: &str) -> Bytes {
-    let mut random = StdRng::seed_from_u64(xxhash_rust::xxh3::xxh3_64(key.as_bytes()));
-    let length = random.random_range(1..100_000);
-    let mut bytes = vec![0; length];
-    random.fill(&mut bytes[..]);
-    bytes.into()
+    value_below(100_000, key)
+}
+
+fn value_below(most: usize, key: &str) -> Bytes {
+    static BLOCK: LazyLock<Bytes> = LazyLock::new(|| {
+        let mut bytes = vec![0; 4 << 20];
+        StdRng::seed_from_u64(0).fill(&mut bytes[..]);
+        bytes.into()
+    });
+    let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
+    let length = hash as usize % most + 1;
+    let start = (hash >> 40) as usize % (BLOCK.len() - most);
+    BLOCK.slice(start..start + length)
 }
 
 fn key(number: u64) -> String {
@@ -424,16 +432,20 @@ fn folder_of_child() -> Option<PathBuf> {
     std::env::var_os(FOLDER_OF_CHILD).map(PathBuf::from)
 }
 
+/// Large, so that most of the writer's time is spent within a write.
+fn run(number: u64) -> Bytes {
+    value_below(2_000_000, &key(number))
+}
+
 #[tokio::test]
 async fn scenario_write_without_end() {
     let Some(folder) = folder_of_child() else {
         return;
     };
-    let cache = DiskCache::open(&folder, 1 << 30).unwrap();
+    let cache = DiskCache::open(&folder, 4 << 30).unwrap();
     let mut out = std::io::stdout();
     for number in cache.len() as u64.. {
-        let key = key(number % 5000);
-        cache.put(key.clone(), value_of(&key));
+        cache.put(key(number), run(number));
         if number % 7 == 0 {
             cache.flush().await;
             writeln!(out, "written {number}").unwrap();
@@ -445,43 +457,55 @@ async fn scenario_write_without_end() {
 async fn a_kill_at_any_moment_leaves_whole_values_or_none() {
     let folder = TempDir::new().unwrap();
     let mut random = StdRng::seed_from_u64(5);
-    let mut written = BTreeMap::new();
-    for round in 0..12 {
+    let (mut seen, mut sure, mut cut_short) = (0, 0, 0);
+    for _ in 0..24 {
         let mut child = child("scenario_write_without_end", folder.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let numbers = lines.filter_map(|line| {
+        let mut numbers = lines.filter_map(|line| {
             let line = line.unwrap();
             line.strip_prefix("written ")?.parse::<u64>().ok()
         });
-        // The child goes on writing while this is read: the kill comes at a moment of its own.
-        let turns = random.random_range(1..30);
-        let last = numbers.take(turns).last();
+        // The child goes on writing while this is read, and the kill comes while it is at it.
+        let turns = random.random_range(1..4);
+        sure = numbers
+            .by_ref()
+            .take(turns)
+            .last()
+            .expect("the child wrote");
+        let unfinished = |name: &String| name.starts_with(folder::UNFINISHED);
+        (0..2_000).find(|_| names(folder.path()).iter().any(unfinished));
         child.kill().unwrap();
         child.wait().unwrap();
-        written.insert(round, last.expect("the child wrote"));
 
-        let cache = DiskCache::open(folder.path(), 1 << 30).unwrap();
-        assert!(
-            names(folder.path())
-                .iter()
-                .all(|n| !n.starts_with(folder::UNFINISHED))
-        );
-        let sure = written.values().max().unwrap();
-        for number in 0..5000 {
+        cut_short += names(folder.path())
+            .iter()
+            .filter(|n| unfinished(n))
+            .count();
+        let cache = DiskCache::open(folder.path(), 4 << 30).unwrap();
+        assert!(!names(folder.path()).iter().any(unfinished));
+        for number in seen..sure + 50 {
             let found = cache.get(&key(number)).await;
             if let Some(value) = &found {
-                assert_eq!(*value, value_of(&key(number)), "{number}");
+                assert_eq!(*value, run(number), "{number}");
             }
             // The system had all of it when the writer said so: only a power cut could lose it.
             assert!(
-                found.is_some() || number > *sure,
+                found.is_some() || number > sure,
                 "{number} of {sure} is lost"
             );
         }
+        // A file that is cut short never bears its name.
+        assert_eq!(cache.counters().damaged, 0);
+        seen = sure;
     }
+    let cache = DiskCache::open(folder.path(), 4 << 30).unwrap();
+    for number in 0..=sure {
+        assert_eq!(cache.get(&key(number)).await.unwrap(), run(number));
+    }
+    println!("{sure} values; {cut_short} of 24 kills cut a file short");
 }
 
 /// Counts warnings of the whole process.
