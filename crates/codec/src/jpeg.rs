@@ -148,6 +148,20 @@ impl Converted<'_> {
         self.height
     }
 
+    /// The rows of a plane (0 luma, 1 Cb, 2 Cr), top to bottom; none where there is no such plane.
+    pub fn rows(&self, plane: usize) -> impl Iterator<Item = &[u8]> {
+        let view = self.planes.get(plane).copied().unwrap_or_default();
+        let (sx, sy) = match plane {
+            0 => (0, 0),
+            _ => self.subsampling.shifts(),
+        };
+        let (width, height) = (self.width.div_ceil(1 << sx), self.height.div_ceil(1 << sy));
+        (0..height).map_while(move |y| {
+            let start = y * view.stride;
+            view.samples.get(start..start + width)
+        })
+    }
+
     /// Encodes the image.
     ///
     /// # Errors

@@ -59,7 +59,8 @@ pub struct HevcDecoder {
     /// The last access unit ended with an end of sequence or of bitstream (H.265, 7.4.2.4.4).
     sequence_ended: bool,
     /// A packet without a picture went between an end of sequence and what follows it, and
-    /// libavcodec looks for that end in the packet before: it has to be said again.
+    /// libavcodec looks for that end in the packet before: it is said again. (Version 5.1 decodes
+    /// alike without; what it shows, and what another version makes of it, may differ.)
     repeat_end: bool,
 }
 
@@ -482,6 +483,43 @@ mod tests {
             f.decode_error_flags,
             f.repeat_pict,
         )
+    }
+
+    #[test]
+    fn an_end_of_sequence_is_said_again_behind_packets_without_a_picture() {
+        let slice: &[u8] = &[0, 0, 1, 2, 1, 0x80, 7];
+        let bitstream: &[u8] = &[0, 0, 0, 1, 37 << 1, 1];
+        for (nals, ends) in [
+            ([slice, &[], &[]], false),
+            ([slice, END_OF_SEQUENCE, &[]], true),
+            ([slice, bitstream, &[0, 0]], true),
+            ([slice, END_OF_SEQUENCE, bitstream], true),
+            // That belongs to what was before.
+            ([END_OF_SEQUENCE, slice, &[]], false),
+            ([END_OF_SEQUENCE, slice, END_OF_SEQUENCE], true),
+            ([NO_PICTURE, END_OF_SEQUENCE, &[]], true),
+        ] {
+            assert_eq!(ends_sequence(&nals.concat()), ends, "{nals:?}");
+        }
+
+        let stream = std::fs::read(made("open_gop_rasl")).unwrap();
+        let units = access_units(&stream);
+        let ended = [units[0], END_OF_SEQUENCE].concat();
+        for (first, finish, repeats) in [
+            (&ended[..], true, true),
+            (&ended[..], false, false),
+            (units[0], true, false),
+        ] {
+            let two = NonZero::new(2).unwrap();
+            let mut decoder = HevcDecoder::new(Threading::Frames(two)).unwrap();
+            decoder.send(first, 0, &mut drop).unwrap();
+            if finish {
+                decoder.finish(&mut drop).unwrap();
+            }
+            assert_eq!(decoder.repeat_end, repeats);
+            decoder.send(units[0], 1, &mut drop).unwrap();
+            assert!(!decoder.repeat_end);
+        }
     }
 
     /// Pictures that are taken where they are begun are what libavcodec gives out later: the same
