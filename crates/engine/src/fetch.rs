@@ -22,7 +22,7 @@ pub(crate) fn pump(core: &Arc<Core>) {
         bytes: core.config.max_bytes_in_flight,
     };
     loop {
-        let Some(fetch) = core.lock().schedule.next_fetch(limits) else {
+        let Some(fetch) = core.lock().schedule.next_fetch(limits, size) else {
             return;
         };
         // What is in memory is there at once.
@@ -39,6 +39,13 @@ pub(crate) fn pump(core: &Arc<Core>) {
         core.runtime
             .spawn(fetch_one(Arc::clone(core), fetch, guard).instrument(span));
     }
+}
+
+/// Bytes of the samples from one up to another.
+fn size(video: &Arc<Video>, from: u32, to: u32) -> u64 {
+    (from..to)
+        .map_while(|i| video.index().sample(DecodeIndex(i)))
+        .fold(0, |sum, sample| sum.saturating_add(u64::from(sample.size)))
 }
 
 fn deliver(core: &Arc<Core>, gop: &GopKey, run: Arc<Run>) {

@@ -17,7 +17,7 @@ use crate::develop::{Developing, develop};
 use crate::error::{FrameError, FrameErrorCode};
 use crate::fetch::pump;
 use crate::run::Run;
-use crate::schedule::{Claim, ClientId, GopKey, OrderId, PassId, Picked, Signal};
+use crate::schedule::{Claim, GopKey, OrderId, PassId, Picked, Signal};
 use crate::standing::{Spread, Standing};
 use crate::stats::{ClientCells, add, nanos_since};
 use crate::video::Video;
@@ -71,12 +71,10 @@ pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Vid
         core,
         id,
         kept: BTreeSet::new(),
-        clients: BTreeSet::new(),
         nanos: 0,
     };
     let began = Instant::now();
-    let (clients, cells) = payers(core, &picked.claims);
-    ending.clients = clients;
+    let cells = payers(core, &picked.claims);
     for (cells, since) in &cells {
         cells.stages.queue.add(nanos_since(*since));
         core.counters.stages.queue.add(nanos_since(*since));
@@ -114,7 +112,6 @@ struct Ending<'a> {
     core: &'a Arc<Core>,
     id: PassId,
     kept: BTreeSet<OrderId>,
-    clients: BTreeSet<ClientId>,
     nanos: u64,
 }
 
@@ -122,7 +119,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         {
             let mut state = self.core.lock();
-            state.schedule.charge(&self.clients, self.nanos);
+            state.schedule.charge(self.id, self.nanos);
             if std::thread::panicking() {
                 // The pictures that made it panic would do so again.
                 for order in state.schedule.claimed(self.id) {
@@ -145,21 +142,17 @@ impl Drop for Ending<'_> {
 
 type Payer = (Arc<ClientCells>, Instant);
 
-/// The clients for whom orders are, and the figures of their tickets.
-fn payers(core: &Core, claims: &[Claim]) -> (BTreeSet<ClientId>, Vec<Payer>) {
+/// The figures of the tickets for which orders are.
+fn payers(core: &Core, claims: &[Claim]) -> Vec<Payer> {
     let state = core.lock();
     let waiters = claims
         .iter()
-        .flat_map(|c| state.schedule.waiters(c.order))
-        .collect::<Vec<_>>();
-    let clients = waiters.iter().map(|w| w.client).collect();
+        .flat_map(|c| state.schedule.waiters(c.order));
     let tickets: BTreeMap<_, _> = waiters
-        .iter()
         .filter_map(|w| Some((w.ticket, w.sink.as_ref()?)))
         .collect();
     let cells = tickets.into_values();
-    let cells = cells.map(|s| (s.shared_cells(), s.since)).collect();
-    (clients, cells)
+    cells.map(|s| (s.shared_cells(), s.since)).collect()
 }
 
 impl Pass<'_> {
@@ -616,7 +609,7 @@ impl Pass<'_> {
 
     fn count_needed(&self, claims: &[Claim], needed: &[DecodeIndex]) {
         let bytes = self.run.bytes_of(needed);
-        let (_, payers) = payers(self.core, claims);
+        let payers = payers(self.core, claims);
         add(
             &self.core.counters.access_units_needed,
             (needed.len() * claims.len()) as u64,
