@@ -567,8 +567,8 @@ mod tests {
                 }
                 decoder.finish(&mut |p| taken.push(p)).unwrap();
                 // The rest, as libavcodec wants to be asked for it.
-                // SAFETY: the context is valid; a null packet asks for what is still inside.
                 let context = decoder.context.pointer.as_ptr();
+                // SAFETY: the context is valid; a null packet asks for what is still inside.
                 unsafe { sys::avcodec_send_packet(context, ptr::null()) };
                 decoder
                     .receive_all(&mut |f| given.push(f))
