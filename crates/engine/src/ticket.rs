@@ -169,13 +169,17 @@ impl Shared {
 
     /// Marks a target as answered. False if it was before.
     fn give(&self, position: usize) -> bool {
-        match self.answers().get_mut(position) {
-            Some(answer) if *answer != Answer::Given => {
-                *answer = Answer::Given;
-                true
-            }
-            _ => false,
+        give(&mut self.answers(), position)
+    }
+}
+
+fn give(answers: &mut [Answer], position: usize) -> bool {
+    match answers.get_mut(position) {
+        Some(answer) if *answer != Answer::Given => {
+            *answer = Answer::Given;
+            true
         }
+        _ => false,
     }
 }
 
@@ -215,7 +219,8 @@ impl Sink {
 
     /// Answers a target, unless it was answered before.
     pub(crate) fn answer(&self, position: usize, result: Result<EncodedImage, FrameError>) {
-        if !self.shared.give(position) {
+        let mut answers = self.shared.answers();
+        if !give(&mut answers, position) {
             return;
         }
         let cells = self.cells();
@@ -224,30 +229,36 @@ impl Sink {
             Err(e) if e.code == FrameErrorCode::Cancelled => add(&cells.cancelled, 1),
             Err(_) => add(&cells.errors, 1),
         }
-        self.send(FrameEvent::Outcome(FrameOutcome { position, result }));
+        let event = FrameEvent::Outcome(FrameOutcome { position, result });
+        self.send(answers, event);
     }
 
     /// Shows something meanwhile, unless the target has a preview or its answer.
     pub(crate) fn preview(&self, position: usize, sample: DecodeIndex, image: EncodedImage) {
-        match self.shared.answers().get_mut(position) {
+        let mut answers = self.shared.answers();
+        match answers.get_mut(position) {
             Some(answer) if *answer == Answer::Due => *answer = Answer::Previewed,
             _ => return,
         }
         add(&self.cells().previews, 1);
-        self.send(FrameEvent::Preview(Preview {
+        let event = FrameEvent::Preview(Preview {
             position,
             sample,
             image,
-        }));
+        });
+        self.send(answers, event);
     }
 
-    fn send(&self, event: FrameEvent) {
+    /// Sends while the list of answers is held: a ticket that is dropped marks all as given, and
+    /// after that finds everything that was sent, so that its room is given back to the byte.
+    fn send(&self, answers: MutexGuard<'_, Vec<Answer>>, event: FrameEvent) {
         let size = event.size();
         self.room().put(size);
         if self.sender.send(event).is_err() {
-            // The ticket was dropped: nobody waits.
+            // Not reached while the ticket is there.
             self.room().take(size);
         }
+        drop(answers);
     }
 }
 
