@@ -59,6 +59,10 @@ impl Client {
     }
 
     /// Asks for frames. Must be called inside a tokio runtime. Dropping the ticket cancels.
+    ///
+    /// All tickets of a client share what may wait for being taken
+    /// ([`crate::EngineConfig::max_waiting_image_bytes`]): who holds several takes from all of them
+    /// as images come, or the work for all of them stops.
     pub fn request(
         &self,
         video: &Arc<Video>,
@@ -211,6 +215,7 @@ impl Request {
 
     fn submit(&self, wishes: Vec<Wish<Arc<Video>, Option<Sink>>>) {
         let core = self.core();
+        let mut made = Vec::new();
         {
             let mut state = core.lock();
             for wish in wishes {
@@ -219,11 +224,22 @@ impl Request {
                 if !self.sink.is_due(position) {
                     continue;
                 }
+                // Made in the meantime: images are kept before their orders go, so that there is
+                // now either the one or the other.
+                if core.caches.is_on()
+                    && let Some(image) = core.caches.image(&wish.image)
+                {
+                    made.push((position, image));
+                    continue;
+                }
                 if state.schedule.submit(wish, self.rank) {
                     add(&core.counters.joined, 1);
                     add(&self.sink.cells().joined, 1);
                 }
             }
+        }
+        for (position, image) in made {
+            self.hit(position, image, Tier::Memory);
         }
         pump(core);
         core.wake.notify_all();
@@ -331,7 +347,10 @@ impl Request {
         {
             let mut state = core.lock();
             for wish in wishes {
-                state.schedule.submit(wish, self.rank);
+                // Answered, or not waited for any more, in the meantime.
+                if self.sink.wants_preview(wish.position) {
+                    state.schedule.submit(wish, self.rank);
+                }
             }
         }
         pump(core);

@@ -109,7 +109,8 @@ impl Drop for Made<'_> {
         let waiters = {
             let mut state = core.lock();
             let waiters = state.schedule.complete(self.claim.order);
-            if waiters.iter().all(|w| w.sink.is_none())
+            if !waiters.is_empty()
+                && waiters.iter().all(|w| w.sink.is_none())
                 && let Ok(image) = &self.result
             {
                 add(&counters.images_harvested, 1);
