@@ -145,9 +145,7 @@ type Payer = (Arc<ClientCells>, Instant);
 /// The figures of the tickets for which orders are.
 fn payers(core: &Core, claims: &[Claim]) -> Vec<Payer> {
     let state = core.lock();
-    let waiters = claims
-        .iter()
-        .flat_map(|c| state.schedule.waiters(c.order));
+    let waiters = claims.iter().flat_map(|c| state.schedule.waiters(c.order));
     let tickets: BTreeMap<_, _> = waiters
         .filter_map(|w| Some((w.ticket, w.sink.as_ref()?)))
         .collect();
@@ -188,7 +186,7 @@ impl Pass<'_> {
         }
         // These are decoded in a pass of their own.
         for claim in fallbacks {
-            self.core.lock().schedule.unclaim(self.id, claim.order);
+            self.give_back(claim);
         }
         self.decode_exactly(planner, DecodeIndex(first.sample));
     }
@@ -267,6 +265,8 @@ impl Pass<'_> {
     /// Decodes by reference closures until all that is wanted is answered or something stops it.
     fn decode_exactly(&mut self, planner: &Planner, first: DecodeIndex) {
         let mut first = Some(first);
+        // Samples that were refused in this pass.
+        let mut met = BTreeSet::new();
         loop {
             let Some(&lead) = first
                 .take()
@@ -281,9 +281,16 @@ impl Pass<'_> {
                 Ok(begun) => begun,
                 Err(error) => return self.fail_all(&error.to_string()),
             };
+            if !way.next.contains(&lead) {
+                // Not for a target that stands as exact; but nothing would ever come of it.
+                self.core.rest.put(Some(self.gop.clone()), standing);
+                self.fail(lead, "the picture cannot be reached");
+                continue;
+            }
             for beyond in way.beyond {
                 self.put_back(beyond);
             }
+            let spread = standing.spread;
             let end = self.follow(planner, &mut standing, way.next);
             let flushed = !matches!(end, End::Done | End::Stopped);
             if flushed {
@@ -307,10 +314,18 @@ impl Pass<'_> {
                 }
                 End::Impossible { why } => return self.fail_all(&why),
                 End::Unclear => {
+                    if spread != Spread::Frames {
+                        // One access unit at a time, and still it cannot be said.
+                        return self.fail_all("the decoder found the data damaged");
+                    }
                     add(&self.core.counters.repeated_passes, 1);
                     self.run.damage().careful = true;
                 }
                 End::Damaged { sample, why } => {
+                    if !met.insert(sample) {
+                        // What is wanted depends on it in a way that is not known beforehand.
+                        return self.fail_all(&why);
+                    }
                     {
                         let mut damage = self.run.damage();
                         damage.careful = true;
@@ -351,8 +366,8 @@ impl Pass<'_> {
             let whole = way.next.len() + rest;
             // All cores from the IRAP on may be there sooner than one from here.
             let one_core = alone && standing.spread == Spread::Single;
-            let slower = whole > fresh.next.len()
-                || (one_core && way.next.len() * 5 > fresh.next.len() * 3);
+            let slower =
+                whole > fresh.next.len() || (one_core && way.next.len() * 5 > fresh.next.len() * 3);
             if !slower {
                 add(&self.core.counters.passes_continued, 1);
                 return Ok((standing, way));
@@ -423,7 +438,7 @@ impl Pass<'_> {
             matches!(planner.standing(sample), Stands::Exact)
         });
         for claim in other {
-            self.core.lock().schedule.unclaim(self.id, claim.order);
+            self.give_back(claim);
         }
         add(&self.core.counters.joined_passes, exact.len() as u64);
         for claim in exact {
@@ -635,8 +650,14 @@ impl Pass<'_> {
 
     fn put_back(&mut self, target: DecodeIndex) {
         for claim in self.wanted.remove(&target).unwrap_or_default() {
-            self.core.lock().schedule.unclaim(self.id, claim.order);
+            self.give_back(claim);
         }
+    }
+
+    /// Leaves an order to another pass: to one of a worker that waits for work, if there is one.
+    fn give_back(&self, claim: Claim) {
+        self.core.lock().schedule.unclaim(self.id, claim.order);
+        self.core.wake.notify_one();
     }
 
     fn fail(&mut self, target: DecodeIndex, why: &str) {
