@@ -156,12 +156,18 @@ impl Caches {
             next = next.checked_add(1)?;
         }
         let run = Arc::new(Run::new(samples, data));
+        run.set_kept_on_disk(run.bytes());
         self.keep_in_memory(key, &run);
         Some(run)
     }
 
-    pub(crate) fn keep_run(&self, key: &GopKey, run: &Arc<Run>) {
-        if let Some(disk) = &self.disk {
+    /// Keeps a run; `whole`: nothing will be put behind it. A run that grows sample by sample is
+    /// written when it has doubled, and when it is whole: not once for each sample.
+    pub(crate) fn keep_run(&self, key: &GopKey, run: &Arc<Run>, whole: bool) {
+        if let Some(disk) = &self.disk
+            && (whole || run.bytes() / 2 >= run.kept_on_disk())
+        {
+            run.set_kept_on_disk(run.bytes());
             let mut all = BytesMut::with_capacity(usize::try_from(run.bytes()).unwrap_or(0));
             for sample in run.data() {
                 all.extend_from_slice(sample);

@@ -1,6 +1,6 @@
 //! What requests, reads and workers share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use media::DecodeIndex;
@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 use crate::caches::Caches;
 use crate::config::EngineConfig;
 use crate::develop::Developing;
+use crate::engine::Opening;
 use crate::error::FrameError;
 use crate::harvest::Harvester;
+use crate::joint::Joint;
 use crate::run::Run;
-use crate::schedule::{ClientId, Purpose, Schedule, Waiter};
+use crate::schedule::{ClientId, GopKey, Purpose, Schedule, Waiter};
 use crate::standing::Rest;
 use crate::stats::Counters;
 use crate::ticket::{EncodedImage, Sink};
@@ -27,6 +29,10 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) caches: Caches,
     pub(crate) rest: Rest,
+    /// Videos that are being opened, by name.
+    pub(crate) openings: Joint<String, Opening>,
+    /// Who reads bytes of a GOP, so that nobody reads the same beside it.
+    pub(crate) reading: Joint<GopKey, tokio::sync::Mutex<()>>,
     pub(crate) runtime: Handle,
     state: Mutex<State>,
     /// There may be work for a worker.
@@ -40,8 +46,6 @@ pub(crate) struct State {
     pub(crate) developing: VecDeque<Developing>,
     pub(crate) harvester: Harvester,
     pub(crate) stopping: bool,
-    /// Videos that are being opened.
-    pub(crate) opening: HashMap<String, crate::engine::Opening>,
 }
 
 impl Core {
@@ -53,13 +57,14 @@ impl Core {
             config,
             counters: Counters::default(),
             caches,
+            openings: Joint::default(),
+            reading: Joint::default(),
             runtime,
             state: Mutex::new(State {
                 schedule,
                 developing: VecDeque::new(),
                 harvester,
                 stopping: false,
-                opening: HashMap::new(),
             }),
             wake: Condvar::new(),
         }

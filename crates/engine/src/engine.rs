@@ -30,7 +30,7 @@ pub(crate) struct Inner {
 }
 
 /// An opening that others may join.
-pub(crate) type Opening = Arc<OnceCell<Result<Arc<Video>, OpenError>>>;
+pub(crate) type Opening = OnceCell<Result<Arc<Video>, OpenError>>;
 
 impl Engine {
     /// Starts the worker threads. Reads run on the tokio runtime that this is called in.
@@ -79,22 +79,12 @@ impl Engine {
     /// There is no such object, it cannot be read, or it is no video that can be served.
     pub async fn open(&self, name: &str) -> Result<Arc<Video>, OpenError> {
         let core = &self.inner.core;
-        let opening = {
-            let mut state = core.lock();
-            Arc::clone(state.opening.entry(name.to_owned()).or_default())
-        };
+        let opening = core.openings.hold(&name.to_owned());
         let opened = opening.get_or_init(|| self.open_now(name)).await.clone();
-        let mut state = core.lock();
         // The next one looks whether the object is still the same.
-        if state
-            .opening
-            .get(name)
-            .is_some_and(|o| Arc::ptr_eq(o, &opening))
-        {
-            state.opening.remove(name);
-        }
+        opening.close();
         if let Ok(video) = &opened {
-            state.harvester.opened(video);
+            core.lock().harvester.opened(video);
             core.wake.notify_all();
         }
         opened

@@ -67,6 +67,8 @@ impl Guard {
         for waiter in waiters {
             self.core.answer(&waiter, Err(error.clone()));
         }
+        // What idle workers waited for may have been this.
+        self.core.wake.notify_all();
     }
 }
 
@@ -92,6 +94,9 @@ async fn fetch_one(core: Arc<Core>, fetch: Fetch<Arc<Video>>, mut guard: Guard) 
 
 async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, FrameError> {
     let key = &fetch.gop;
+    // What is being read ahead is not read again beside it.
+    let turn = core.reading.hold(key);
+    let _turn = turn.lock().await;
     let held = core.lock().schedule.run_of(key);
     let mut base = held.or_else(|| core.caches.run(key));
     if base.is_none() && core.caches.has_disk() {
@@ -127,12 +132,24 @@ async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, F
         Some(base) => base.extended(samples, data),
         None => Run::new(samples, data),
     });
-    core.caches.keep_run(key, &run);
+    let index = fetch.video.index();
+    let end = index.sync_after(DecodeIndex(key.start));
+    let whole = run.end() >= end.map_or(index.sample_count(), |s| s.0);
+    core.caches.keep_run(key, &run, whole);
     Ok(run)
 }
 
-/// Reads the samples of a GOP up to `to` into the cache, for when they are wanted.
+/// Reads the samples of a GOP up to `to` into the cache, for when they are wanted. The harvester
+/// is told when it has ended.
 pub(crate) fn prefetch(core: &Arc<Core>, video: Arc<Video>, gop: GopKey, to: u32) {
+    /// However it ends.
+    struct Ending(Arc<Core>);
+    impl Drop for Ending {
+        fn drop(&mut self) {
+            self.0.lock().harvester.has_read_ahead();
+            self.0.wake.notify_all();
+        }
+    }
     let fetch = Fetch {
         from: gop.start,
         gop,
@@ -140,10 +157,10 @@ pub(crate) fn prefetch(core: &Arc<Core>, video: Arc<Video>, gop: GopKey, to: u32
         to,
         harvest: true,
     };
-    let reading = Arc::clone(core);
+    let ending = Ending(Arc::clone(core));
     core.runtime.spawn(async move {
         // Who needs them will read them again, and be told what is wrong.
-        if let Err(error) = read(&reading, &fetch).await {
+        if let Err(error) = read(&ending.0, &fetch).await {
             tracing::debug!(%error, "not read ahead");
         }
     });

@@ -36,6 +36,9 @@ pub(crate) struct Harvester {
     watched: VecDeque<Watched>,
     /// What is being made.
     ticket: Option<TicketId>,
+    /// Bytes are being read ahead: for one GOP at a time, so that what is read without being asked
+    /// for is bounded.
+    reading_ahead: bool,
     /// Mean size of an image, in bytes, for knowing when to stop.
     mean: u64,
 }
@@ -83,6 +86,7 @@ impl Harvester {
             on: config.harvest && config.cache_bytes > 0,
             watched: VecDeque::new(),
             ticket: None,
+            reading_ahead: false,
             mean: 64 << 10,
         }
     }
@@ -125,6 +129,11 @@ impl Harvester {
         self.watched.truncate(WATCHED);
     }
 
+    /// The bytes that were read ahead are there.
+    pub(crate) fn has_read_ahead(&mut self) {
+        self.reading_ahead = false;
+    }
+
     /// An image was made of so many bytes.
     pub(crate) fn made(&mut self, bytes: usize) {
         self.mean = (self.mean * 7 + bytes as u64) / 8;
@@ -137,12 +146,21 @@ enum Job {
     Bytes(Arc<Video>, GopKey, u32),
 }
 
+/// What was asked for.
+pub(crate) enum Asked {
+    Nothing,
+    /// Orders are in the schedule.
+    Images,
+    /// Samples of a GOP up to the last are to be read, once the state is not locked any more.
+    Bytes(Arc<Video>, GopKey, u32),
+}
+
 impl State {
-    /// Asks for what is likely to be wanted next. False if there is nothing.
-    pub(crate) fn harvest(&mut self, core: &Arc<Core>) -> bool {
+    /// Asks for what is likely to be wanted next.
+    pub(crate) fn harvest(&mut self, core: &Core) -> Asked {
         let client = self.harvester.client;
         if !self.harvester.on || self.schedule.due(client) > 0 {
-            return false;
+            return Asked::Nothing;
         }
         // A quarter of the cache for the IRAPs of a video, a quarter for a GOP.
         let share = core.caches.budget() / 4 / self.harvester.mean.max(1);
@@ -150,13 +168,13 @@ impl State {
         self.harvester
             .watched
             .retain(|w| w.video.strong_count() > 0);
-        let job = (self.harvester.watched.iter_mut()).find_map(|w| w.next(core, share));
+        let may_read = !self.harvester.reading_ahead;
+        let job = (self.harvester.watched.iter_mut()).find_map(|w| w.next(core, share, may_read));
         match job {
-            None => false,
+            None => Asked::Nothing,
             Some(Job::Bytes(video, key, to)) => {
-                crate::fetch::prefetch(core, video, key, to);
-                // Looked at again at once: there may be more to do.
-                true
+                self.harvester.reading_ahead = true;
+                Asked::Bytes(video, key, to)
             }
             Some(Job::Images(wanted)) => {
                 let (ticket, rank) = self.schedule.add_ticket(client, Priority::Newest);
@@ -179,7 +197,7 @@ impl State {
                         rank,
                     );
                 }
-                self.schedule.due(client) > 0
+                Asked::Images
             }
         }
     }
@@ -243,13 +261,18 @@ impl Watched {
         self.cursor = target;
     }
 
-    fn next(&mut self, core: &Arc<Core>, share: usize) -> Option<Job> {
+    /// What to do next. `may_read`: nothing is being read ahead.
+    fn next(&mut self, core: &Core, share: usize, may_read: bool) -> Option<Job> {
         let video = self.video.upgrade()?;
         if let Some(job) = self.irap(core, &video, share.min(FIRST_IRAPS)) {
             return Some(job);
         }
         while self.around != Around::Nothing {
             let step = self.around;
+            if step == Around::NextBytes && !may_read {
+                // Looked at again when these are there.
+                return None;
+            }
             self.around = step.next();
             if let Some(job) = self.step(core, &video, share, step) {
                 return Some(job);

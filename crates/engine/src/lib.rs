@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod fetch;
 mod harvest;
+mod joint;
 mod memory;
 mod pass;
 mod run;

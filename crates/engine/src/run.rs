@@ -1,6 +1,7 @@
 //! Compressed samples of one GOP, and what is known of them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ pub(crate) struct Run {
     bytes: u64,
     planner: OnceLock<Planner>,
     damage: Mutex<Damage>,
+    /// How many of its bytes are in the cache on disk.
+    kept_on_disk: AtomicU64,
 }
 
 /// What decoders refused of a run.
@@ -35,6 +38,7 @@ impl Run {
             bytes,
             planner: OnceLock::new(),
             damage: Mutex::default(),
+            kept_on_disk: AtomicU64::new(0),
         }
     }
 
@@ -45,7 +49,18 @@ impl Run {
             self.data.iter().cloned().chain(data).collect(),
         );
         *run.damage() = self.damage().clone();
+        run.set_kept_on_disk(self.kept_on_disk());
         run
+    }
+
+    /// How many of its bytes are in the cache on disk.
+    pub(crate) fn kept_on_disk(&self) -> u64 {
+        self.kept_on_disk.load(Ordering::Relaxed)
+    }
+
+    /// So many of its bytes are in the cache on disk.
+    pub(crate) fn set_kept_on_disk(&self, bytes: u64) {
+        self.kept_on_disk.store(bytes, Ordering::Relaxed);
     }
 
     /// The sample behind the last, in decode order; 0 for an empty run.

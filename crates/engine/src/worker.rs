@@ -11,7 +11,8 @@ use codec::{CodecError, HevcDecoder, JpegEncoder, Threading};
 use crate::core::Core;
 use crate::develop::{Developing, develop};
 use crate::error::EngineError;
-use crate::fetch::pump;
+use crate::fetch::{prefetch, pump};
+use crate::harvest::Asked;
 use crate::pass;
 use crate::run::Run;
 use crate::schedule::Picked;
@@ -87,11 +88,17 @@ fn next(core: &Arc<Core>) -> Option<Work> {
         if let Some(picked) = state.schedule.pick() {
             return Some(Work::Pass(picked));
         }
-        if state.harvest(core) {
-            drop(state);
-            pump(core);
-            state = core.lock();
-            continue;
+        match state.harvest(core) {
+            Asked::Nothing => {}
+            asked => {
+                drop(state);
+                if let Asked::Bytes(video, gop, to) = asked {
+                    prefetch(core, video, gop, to);
+                }
+                pump(core);
+                state = core.lock();
+                continue;
+            }
         }
         state.schedule.set_idle(true);
         state = core
