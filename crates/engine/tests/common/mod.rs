@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use engine::{
     Client, Engine, EngineConfig, FrameEvent, FrameOutcome, FrameTarget, FrameTicket, Output,
     RequestOptions, Video,
 };
+use futures::FutureExt;
 use media::graph::ReferenceGraph;
 use media::plan::{Closures, Depth};
 use media::{DecodeIndex, PresentationIndex};
@@ -210,4 +212,82 @@ pub(crate) fn closures(
 /// All samples that these closures hold together.
 pub(crate) fn union(closures: &[BTreeSet<DecodeIndex>]) -> BTreeSet<DecodeIndex> {
     closures.iter().flatten().copied().collect()
+}
+
+/// One GOP of 250 pictures under a B-pyramid: what x265 makes by default.
+pub(crate) fn gop_of_250() -> Vec<u8> {
+    let recipe = Recipe::new("gop_of_250")
+        .frames(250)
+        .x265("keyint=250:scenecut=0");
+    fs::read(footage::make(&recipe).unwrap().path).unwrap()
+}
+
+/// Sixty-four GOPs of one picture each, which takes some milliseconds.
+pub(crate) fn many_iraps() -> Vec<u8> {
+    let recipe = Recipe::new("many_iraps")
+        .size(1280, 720)
+        .frames(64)
+        .preset("ultrafast")
+        .x265("keyint=1");
+    fs::read(footage::make(&recipe).unwrap().path).unwrap()
+}
+
+/// Asks as this client and gives the outcomes in the order in which they came.
+pub(crate) async fn ask_as(
+    client: &Client,
+    video: &Arc<Video>,
+    samples: &[DecodeIndex],
+) -> Vec<FrameOutcome> {
+    outcomes(request_of(client, video, samples), samples.len()).await
+}
+
+/// The ticket's next event, if it is there already.
+pub(crate) fn ready(ticket: &mut FrameTicket) -> Option<FrameEvent> {
+    ticket.next().now_or_never().flatten()
+}
+
+/// Which of these pictures are in the cache. What is not is not waited for.
+pub(crate) fn cached(client: &Client, video: &Arc<Video>, samples: &[DecodeIndex]) -> Vec<usize> {
+    let mut ticket = request_of(client, video, samples);
+    let mut there = Vec::new();
+    // What is in memory is answered at once; a hole in the order is made up for by cancelling.
+    for position in 0..samples.len() {
+        match ready(&mut ticket) {
+            Some(FrameEvent::Outcome(o)) if o.result.is_ok() => {
+                assert_eq!(o.position, position);
+                there.push(position);
+            }
+            _ => {
+                ticket.cancel(position);
+                assert!(ready(&mut ticket).is_some());
+            }
+        }
+    }
+    there
+}
+
+/// Bytes of some samples.
+pub(crate) fn bytes_of(video: &Video, samples: impl IntoIterator<Item = u32>) -> u64 {
+    let size = |i| u64::from(video.index().sample(DecodeIndex(i)).unwrap().size);
+    samples.into_iter().map(size).sum()
+}
+
+/// The image of every sample, made by a decoder that was emptied before it.
+pub(crate) async fn fresh_images(place: &Place, name: &str, samples: &[DecodeIndex]) -> Vec<Bytes> {
+    place.add("smallest");
+    let engine = place.engine(|c| c.workers = 1).await;
+    let (video, other) = (
+        engine.open(name).await.unwrap(),
+        engine.open("smallest").await.unwrap(),
+    );
+    let mut images = Vec::new();
+    for &sample in samples {
+        // The only decoder that may stand is taken for something else.
+        ask(&engine, &other, &[DecodeIndex(0)]).await;
+        let mut got = ask(&engine, &video, &[sample]).await;
+        check_numbers(&video, &[sample], &got);
+        images.push(got.remove(0).result.unwrap().bytes);
+    }
+    assert_eq!(engine.counters().passes_continued, 0);
+    images
 }
