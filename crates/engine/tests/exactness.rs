@@ -211,7 +211,7 @@ impl<'c> Walker<'c> {
 }
 
 /// Luma samples that are decoded in the walk of one decoder over one file.
-const MOST_WALK_PIXELS: usize = 40_000_000;
+const MOST_WALK_PIXELS: usize = 30_000_000;
 
 /// Steps of a walk, at the most.
 const MOST_STEPS: usize = 60;
@@ -240,7 +240,7 @@ fn walk(
     let mut at = 0;
     let mut due_out = BTreeSet::new();
     for step in 0..MOST_STEPS {
-        if decoded * pixels > MOST_WALK_PIXELS && step >= 12 {
+        if decoded * pixels > MOST_WALK_PIXELS && step >= 4 {
             break;
         }
         let last = shown.len() - 1;
