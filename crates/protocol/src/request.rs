@@ -1,5 +1,7 @@
 //! What a client sends.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -153,6 +155,15 @@ pub enum RequestId {
 impl RequestId {
     /// Bytes of a text at most: it stands in every answer.
     pub const LONGEST: usize = 256;
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
 }
 
 const KNOWN: &str = "SetVideo, RequestFrames, Cancel, GetIndex and GetStats";

@@ -1,7 +1,12 @@
 //! The one place where the engine's words become the protocol's.
 
 use engine::{OpenError, Video};
-use protocol::{FrameErrorCode, FrameRequest, ServerMessage, VideoDescription};
+use protocol::{
+    FrameAddress, FrameErrorCode, FrameRequest, RequestId, ServerMessage, VideoDescription,
+};
+
+use crate::address::Unknown;
+use crate::due::DueFrame;
 
 /// The protocol's code for the engine's.
 pub(crate) fn code(code: engine::FrameErrorCode) -> FrameErrorCode {
@@ -17,17 +22,38 @@ pub(crate) fn code(code: engine::FrameErrorCode) -> FrameErrorCode {
     }
 }
 
-/// The answer to a frame that does not come.
-pub(crate) fn frame_error(
-    request: &FrameRequest,
-    error: FrameErrorCode,
-    message: impl Into<String>,
+/// What announces a picture of so many bytes.
+pub(crate) fn frame(
+    frame: &DueFrame,
+    request_id: Option<&RequestId>,
+    size: usize,
+    preview: bool,
+) -> ServerMessage {
+    ServerMessage::Frame {
+        index: frame.index,
+        offset: frame.place.offset,
+        frame: frame.place.frame,
+        size: size as u64,
+        request_id: request_id.cloned(),
+        preview,
+    }
+}
+
+/// The answer to a frame that does not come, and has none of the engine's words.
+pub(crate) fn unknown_frame(
+    frame: &FrameRequest,
+    request_id: Option<&RequestId>,
+    unknown: &Unknown,
 ) -> ServerMessage {
     ServerMessage::FrameError {
-        index: request.index,
-        offset: request.offset,
-        error,
-        message: message.into(),
+        index: frame.index,
+        offset: match frame.address {
+            FrameAddress::Offset(offset) => Some(offset),
+            FrameAddress::Frame(_) | FrameAddress::Time(_) => None,
+        },
+        error: unknown.code,
+        message: unknown.message.clone(),
+        request_id: request_id.cloned(),
     }
 }
 

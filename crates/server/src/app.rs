@@ -1,27 +1,33 @@
 //! The HTTP side: routes, and the server's start and end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, State};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use engine::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
-use crate::session::{self, Limits};
+use crate::limits::Limits;
+use crate::session;
 
 #[derive(Clone)]
 struct App {
     engine: Engine,
     limits: Limits,
+    /// One permit for each session that may still begin.
+    room: Arc<Semaphore>,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
     /// Each session holds a clone; when all are dropped, none runs.
@@ -30,13 +36,17 @@ struct App {
 
 /// Serves until SIGTERM or SIGINT. Then no new connection is taken, sessions finish what was
 /// asked of them as far as their grace goes, and this returns. A second signal ends at once.
-pub(crate) async fn run(listener: TcpListener, engine: Engine) -> anyhow::Result<()> {
-    let limits = Limits::default();
+pub(crate) async fn run(
+    listener: TcpListener,
+    engine: Engine,
+    limits: Limits,
+) -> anyhow::Result<()> {
     let (tell_stop, stop) = watch::channel(false);
     let (running, mut all_ended) = mpsc::channel(1);
     let app = App {
         engine,
         limits,
+        room: Arc::new(Semaphore::new(limits.sessions)),
         stop: stop.clone(),
         running,
     };
@@ -89,16 +99,32 @@ async fn websocket(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     State(app): State<App>,
 ) -> Response {
+    let Ok(place) = Arc::clone(&app.room).try_acquire_owned() else {
+        tracing::warn!(%client, most = app.limits.sessions, "too many sessions");
+        return too_many_sessions(app.limits.sessions);
+    };
     let span = tracing::info_span!("session", %client);
     upgrade
-        .max_message_size(app.limits.transport_bytes)
-        .max_frame_size(app.limits.transport_bytes)
+        .max_message_size(app.limits.transport_bytes())
+        .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
             let running = app.running;
             let session = session::run(socket, app.engine, app.limits, app.stop);
             async move {
                 session.instrument(span).await;
-                drop(running);
+                drop((place, running));
             }
         })
+}
+
+/// Told before the upgrade, so that every HTTP client and balancer understands it.
+fn too_many_sessions(most: usize) -> Response {
+    const SECONDS: &str = "1";
+    let text = format!("too_many_sessions: this server takes {most} at the same time\n");
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [(RETRY_AFTER, SECONDS)],
+        text,
+    )
+        .into_response()
 }

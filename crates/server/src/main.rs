@@ -1,17 +1,25 @@
 //! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
 
+mod address;
 mod answer;
 mod app;
+mod byte_size;
 mod config;
+mod due;
+mod executor;
+mod forward;
+mod limits;
+mod listing;
 mod outbox;
 mod session;
+mod tally;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use engine::{Engine, EngineConfig};
+use engine::Engine;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Args, Config};
@@ -41,13 +49,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let store = config.storage.open()?;
-    let engine = Engine::new(
-        store,
-        EngineConfig {
-            jpeg_quality: config.jpeg_quality,
-            ..EngineConfig::default()
-        },
-    )?;
+    let engine = Engine::new(store, config.engine).await?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
@@ -60,7 +62,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
     }
-    app::run(listener, engine).await
+    app::run(listener, engine, config.limits).await
 }
 
 /// `RUST_LOG` wins over the configured level.

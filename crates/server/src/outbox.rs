@@ -3,6 +3,7 @@
 //! A client that does not read fills its own outbox, and then its own session waits; nobody else.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::Bytes;
@@ -10,6 +11,8 @@ use futures::SinkExt;
 use futures::stream::SplitSink;
 use protocol::ServerMessage;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::tally::Tally;
 
 /// The client is gone, or does not take any more.
 #[derive(Debug)]
@@ -27,8 +30,8 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 struct Item {
     text: String,
-    /// The image that a `Frame` announces.
-    image: Option<Bytes>,
+    /// The image that a `Frame` announces, and when it was made.
+    image: Option<(Bytes, Instant)>,
     /// Its share of the outbox's bytes.
     _room: OwnedSemaphorePermit,
 }
@@ -60,30 +63,25 @@ impl Outbox {
         self.put(message.to_json(), None).await
     }
 
-    /// Puts in a `Frame` and the image that it announces.
-    pub(crate) async fn send_frame(
-        &self,
-        index: i64,
-        offset: u64,
-        image: Bytes,
-    ) -> Result<(), Gone> {
-        let size = image.len() as u64;
-        self.put(
-            ServerMessage::Frame {
-                index,
-                offset,
-                size,
-            }
-            .to_json(),
-            Some(image),
-        )
-        .await
+    /// Puts in a message that is written already.
+    pub(crate) async fn send_text(&self, text: String) -> Result<(), Gone> {
+        self.put(text, None).await
     }
 
-    async fn put(&self, text: String, image: Option<Bytes>) -> Result<(), Gone> {
+    /// Puts in a `Frame` and the image that it announces, which was made at that time.
+    pub(crate) async fn send_frame(
+        &self,
+        frame: &ServerMessage,
+        image: Bytes,
+        made: Instant,
+    ) -> Result<(), Gone> {
+        self.put(frame.to_json(), Some((image, made))).await
+    }
+
+    async fn put(&self, text: String, image: Option<(Bytes, Instant)>) -> Result<(), Gone> {
         let size = text
             .len()
-            .saturating_add(image.as_ref().map_or(0, Bytes::len));
+            .saturating_add(image.as_ref().map_or(0, |(image, _)| image.len()));
         let share = u32::try_from(size).unwrap_or(u32::MAX).min(self.bytes);
         let room = Arc::clone(&self.room).acquire_many_owned(share);
         // The semaphore knows nothing of the writer's end.
@@ -107,28 +105,47 @@ impl Outbox {
     }
 }
 
+#[cfg(test)]
+impl Pending {
+    /// The next item, if there is one: its text, and its image.
+    pub(crate) fn take(&mut self) -> Option<(String, Option<Bytes>)> {
+        let item = self.queue.try_recv().ok()?;
+        Some((item.text, item.image.map(|(image, _)| image)))
+    }
+}
+
 /// Writes until every [`Outbox`] is dropped and everything is sent, then gives the socket back.
 pub(crate) async fn write(
     mut socket: SplitSink<WebSocket, Message>,
     mut pending: Pending,
+    tally: Arc<Tally>,
 ) -> Result<SplitSink<WebSocket, Message>, axum::Error> {
+    // When the pictures that are on their way into the socket were made.
+    let mut made = Vec::new();
     while let Some(item) = pending.queue.recv().await {
-        feed(&mut socket, item).await?;
+        made.extend(feed(&mut socket, item).await?);
         // What is there already goes out with it.
         while let Ok(item) = pending.queue.try_recv() {
-            feed(&mut socket, item).await?;
+            made.extend(feed(&mut socket, item).await?);
         }
         socket.flush().await?;
+        for made in made.drain(..) {
+            tally.sent(made);
+        }
     }
     Ok(socket)
 }
 
-async fn feed(socket: &mut SplitSink<WebSocket, Message>, item: Item) -> Result<(), axum::Error> {
+async fn feed(
+    socket: &mut SplitSink<WebSocket, Message>,
+    item: Item,
+) -> Result<Option<Instant>, axum::Error> {
     socket.feed(Message::Text(item.text.into())).await?;
-    if let Some(image) = item.image {
-        socket.feed(Message::Binary(image)).await?;
-    }
-    Ok(())
+    let Some((image, made)) = item.image else {
+        return Ok(None);
+    };
+    socket.feed(Message::Binary(image)).await?;
+    Ok(Some(made))
 }
 
 /// Says good-bye.
@@ -169,17 +186,15 @@ mod tests {
         // Larger than all the room: it goes alone.
         pending.queue.recv().await.unwrap();
         pending.queue.recv().await.unwrap();
+        let image = Bytes::from(vec![0; 5000]);
         outbox
-            .send_frame(1, 2, Bytes::from(vec![0; 5000]))
+            .send_frame(&error(3), image, Instant::now())
             .await
             .unwrap();
         assert!(outbox.send(&error(1)).now_or_never().is_none());
         let frame = pending.queue.recv().await.unwrap();
-        assert_eq!(
-            frame.text,
-            r#"{"type":"Frame","index":1,"offset":2,"size":5000}"#
-        );
-        assert_eq!(frame.image.unwrap().len(), 5000);
+        assert_eq!(frame.text, r#"{"type":"Error","message":"xxx"}"#);
+        assert_eq!(frame.image.unwrap().0.len(), 5000);
     }
 
     #[tokio::test]

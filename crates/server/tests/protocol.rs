@@ -333,23 +333,34 @@ async fn tags_are_echoed_and_may_be_shared() {
 }
 
 #[tokio::test]
-async fn messages_in_flight_are_answered_in_their_order() {
+async fn messages_in_flight_are_all_answered_and_errors_at_once() {
     let place = Place::with(&["closed_gop"]);
     let known = offsets("closed_gop");
     let mut client = Client::connect(&place.server).await;
     client
         .send(json!({"type": "SetVideo", "path": "closed_gop.h265"}))
         .await;
-    for frame in [50, 10, 30, 70] {
-        client.request(&[known[frame]]).await;
+    let wanted = [50, 10, 30, 70];
+    for frame in wanted {
+        let frames = json!([{"offset": known[frame], "index": frame}]);
+        client
+            .send(json!({"type": "RequestFrames", "priority": "fifo", "frames": frames}))
+            .await;
         client.send_text("nonsense").await;
     }
     assert_eq!(client.reply().await.kind(), "VideoSet");
-    for frame in [50, 10, 30, 70] {
-        let image = client.reply().await.image.unwrap();
-        assert_eq!(testkit::jpeg::frame_number(&image).unwrap(), frame);
-        assert_eq!(client.reply().await.kind(), "Error");
+    let replies = client.replies(8).await;
+    let (errors, frames): (Vec<Reply>, Vec<Reply>) =
+        replies.into_iter().partition(|r| r.kind() == "Error");
+    assert_eq!(errors.len(), 4);
+    let mut shown: Vec<u64> = Vec::new();
+    for reply in frames {
+        let number = testkit::jpeg::frame_number(&reply.image.unwrap()).unwrap();
+        assert_eq!(reply.text["index"], number);
+        shown.push(number.into());
     }
+    shown.sort_unstable();
+    assert_eq!(shown, [10, 30, 50, 70]);
 }
 
 #[tokio::test]
@@ -401,12 +412,10 @@ async fn a_client_that_does_not_read_slows_only_itself() {
     let known = offsets("closed_gop");
     let mut lazy = Client::connect(&place.server).await;
     lazy.set_video("closed_gop.h265").await;
-    // Requests that the server takes in (up to 2 MiB wait there), pictures that it cannot get rid
-    // of: hundreds of megabytes.
-    for _ in 0..8 {
-        let many: Vec<u64> = known.iter().cycle().take(4000).copied().collect();
-        lazy.request(&many).await;
-    }
+    // Pictures that it cannot get rid of: tens of megabytes. What is beyond is refused.
+    let many: Vec<u64> = known.iter().cycle().take(4000).copied().collect();
+    lazy.request(&many).await;
+    lazy.request(&many).await;
     let mut other = Client::connect(&place.server).await;
     other.set_video("closed_gop.h265").await;
     for frame in [5, 60, 20] {
@@ -414,10 +423,11 @@ async fn a_client_that_does_not_read_slows_only_itself() {
         let image = other.reply().await.image.unwrap();
         assert_eq!(testkit::jpeg::frame_number(&image).unwrap(), frame as u32);
     }
-    // It may go on whenever it likes.
-    for reply in lazy.replies(100).await {
-        assert_eq!(reply.kind(), "Frame");
-    }
+    // It may go on whenever it likes, and has an answer to each.
+    let replies = lazy.replies(8000).await;
+    let refused = replies.iter().filter(|r| r.code() == "too_many_frames");
+    assert!(refused.count() > 1000);
+    assert!(replies.iter().filter(|r| r.code() == "Frame").count() >= 4000);
 }
 
 #[tokio::test]

@@ -98,16 +98,9 @@ impl Client {
             .collect();
         self.send(json!({"type": "RequestFrames", "frames": frames}))
             .await;
-        // Its answer tells that nothing of the request is still to come.
-        self.send(json!({"type": "The end"})).await;
         let mut answers = BTreeMap::new();
-        loop {
+        while answers.len() < offsets.len() {
             let (reply, image) = self.reply().await;
-            if reply["type"] == "Error" {
-                let message = reply["message"].as_str().unwrap();
-                assert!(message.contains("The end"), "{message}");
-                break;
-            }
             let index = reply["index"].as_u64().unwrap();
             assert_eq!(reply["offset"], offsets[index as usize]);
             let answer = image.ok_or_else(|| reply["error"].as_str().unwrap().to_owned());
@@ -116,6 +109,11 @@ impl Client {
                 "two answers: {reply}"
             );
         }
+        // Its answer tells that nothing of the request is still to come.
+        self.send(json!({"type": "The end"})).await;
+        let (reply, _) = self.reply().await;
+        let message = reply["message"].as_str().unwrap_or_default();
+        assert!(message.contains("The end"), "{reply}");
         let indexes: Vec<u64> = answers.keys().copied().collect();
         assert_eq!(indexes, (0..offsets.len() as u64).collect::<Vec<_>>());
         answers.into_values().collect()

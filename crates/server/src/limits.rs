@@ -1,0 +1,54 @@
+//! What one session may take, and how many there may be.
+
+use std::time::Duration;
+
+/// Limits of the network's side; those of the engine are in [`engine::EngineConfig`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limits {
+    /// Sessions at the same time; a further one is refused before it begins.
+    pub(crate) sessions: usize,
+    /// Frames of one session that may wait for their answers; what is beyond is answered
+    /// `too_many_frames`.
+    pub(crate) queued_frames: u32,
+    /// Frames of one `RequestFrames`; what is beyond is answered `too_many_frames`.
+    pub(crate) frames_per_message: usize,
+    /// Bytes of one text message; a larger one is answered with an `Error`.
+    pub(crate) message_bytes: u32,
+    /// Messages that wait for the executor.
+    pub(crate) queued_messages: usize,
+    /// Messages that wait for the client.
+    pub(crate) outbox_messages: usize,
+    /// Bytes that wait for the client.
+    pub(crate) outbox_bytes: u32,
+    /// How long a session may go on after the server was told to stop, or after the client has
+    /// gone.
+    pub(crate) grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 1024,
+            queued_frames: 4096,
+            frames_per_message: 4096,
+            message_bytes: 1 << 20,
+            queued_messages: 1024,
+            outbox_messages: 256,
+            outbox_bytes: 8 << 20,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes of one message that the transport still reads, so that it can be answered; a larger
+    /// one ends the connection.
+    pub(crate) fn transport_bytes(&self) -> usize {
+        (16 << 20).max(self.message_bytes as usize)
+    }
+
+    /// Bytes of the messages that wait for the executor.
+    pub(crate) fn queued_bytes(&self) -> u32 {
+        self.message_bytes.saturating_mul(2)
+    }
+}
