@@ -10,6 +10,7 @@
 //! The engine knows no HTTP and no JSON. Worker threads never wait for the network or for a
 //! client: nothing is made for a client that does not take what is ready.
 
+mod at_hand;
 mod cache;
 mod caches;
 pub mod catalog;

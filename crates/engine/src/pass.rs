@@ -188,7 +188,24 @@ impl Pass<'_> {
         for claim in fallbacks {
             self.give_back(claim);
         }
-        self.decode_exactly(planner, DecodeIndex(first.sample));
+        self.serve_what_is_at_hand();
+        if !self.wanted.is_empty() {
+            self.decode_exactly(planner, DecodeIndex(first.sample));
+        }
+    }
+
+    /// Makes images of pictures that were decoded on the way to others.
+    fn serve_what_is_at_hand(&mut self) {
+        let wanted = self.wanted.keys().copied();
+        let found = self.core.rest.at_hand(&self.gop, wanted);
+        if !found.is_empty() && found.len() == self.wanted.len() {
+            add(&self.core.counters.passes_continued, 1);
+        }
+        for (sample, picture) in found {
+            if let Some(claims) = self.wanted.remove(&sample) {
+                self.develop(claims, sample, picture);
+            }
+        }
     }
 
     fn want(&mut self, claim: Claim) {
@@ -294,9 +311,7 @@ impl Pass<'_> {
             let end = self.follow(planner, &mut standing, way.next);
             let flushed = !matches!(end, End::Done | End::Stopped);
             if flushed {
-                standing.decoder.flush();
-                standing.given.clear();
-                standing.entry = None;
+                standing.flush();
             }
             let passed: BTreeSet<DecodeIndex> = standing.given.iter().copied().collect();
             let place = (!flushed).then(|| self.gop.clone());
@@ -379,13 +394,8 @@ impl Pass<'_> {
             (true, false) if fresh.next.len() > 1 => Spread::Frames,
             _ => Spread::Single,
         };
-        let standing = Standing {
-            decoder: self.worker.decoder(self.core, spread)?,
-            spread,
-            given: Vec::new(),
-            entry: None,
-        };
-        Ok((standing, fresh))
+        let decoder = self.worker.decoder(self.core, spread)?;
+        Ok((Standing::empty(decoder, spread), fresh))
     }
 
     /// Gives a decoder the samples of a way, one by one.
@@ -424,7 +434,7 @@ impl Pass<'_> {
         self.settle(standing, End::Done)
     }
 
-    /// Claims what lies on the way; the entry's picture may still be at hand.
+    /// Claims what lies on the way or is still at hand.
     fn join(&mut self, standing: &Standing, ahead: &[DecodeIndex]) {
         let path = path(standing, ahead);
         let joined = self.core.lock().schedule.join(self.id, &path);
@@ -442,12 +452,10 @@ impl Pass<'_> {
         }
         add(&self.core.counters.joined_passes, exact.len() as u64);
         for claim in exact {
-            match &standing.entry {
-                Some(entry) if entry.id() == i64::from(claim.sample) => {
-                    let entry = entry.clone();
-                    self.develop(vec![claim], DecodeIndex(claim.sample), entry);
-                }
-                _ => self.want(claim),
+            let sample = DecodeIndex(claim.sample);
+            match standing.at_hand.get(sample) {
+                Some(picture) => self.develop(vec![claim], sample, picture.clone()),
+                None => self.want(claim),
             }
         }
     }
@@ -516,11 +524,14 @@ impl Pass<'_> {
             let Ok(sample) = u32::try_from(picture.id()).map(DecodeIndex) else {
                 continue;
             };
-            if standing.given.first() == Some(&sample) {
-                standing.entry = Some(picture.clone());
+            let is_entry = standing.given.first() == Some(&sample);
+            if is_entry {
+                standing.at_hand.keep_entry(sample, picture.clone());
             }
-            if let Some(claims) = self.wanted.remove(&sample) {
-                self.develop(claims, sample, picture);
+            match self.wanted.remove(&sample) {
+                Some(claims) => self.develop(claims, sample, picture),
+                None if is_entry => {}
+                None => standing.at_hand.keep(sample, picture),
             }
         }
     }
@@ -557,12 +568,7 @@ impl Pass<'_> {
             Ok(decoder) => decoder,
             Err(e) => return self.fail_all(&e.to_string()),
         };
-        let mut standing = Standing {
-            decoder,
-            spread: Spread::Single,
-            given: Vec::new(),
-            entry: None,
-        };
+        let mut standing = Standing::empty(decoder, Spread::Single);
         let preludes = planner.preludes(&[], &samples);
         let mut end = End::Done;
         for (sample, prelude) in samples.iter().zip(preludes) {
@@ -585,7 +591,7 @@ impl Pass<'_> {
                 break;
             }
         }
-        standing.decoder.flush();
+        standing.flush();
         self.core.rest.put(None, standing);
         match end {
             End::Stopped => add(&self.core.counters.passes_yielded, 1),
@@ -690,8 +696,6 @@ fn lead_first(lead: DecodeIndex, targets: &[DecodeIndex]) -> Vec<DecodeIndex> {
 
 /// Samples whose pictures can be had on the way, ascending.
 fn path(standing: &Standing, ahead: &[DecodeIndex]) -> Vec<u32> {
-    let entry = standing.entry.as_ref();
-    let entry = entry.and_then(|e| u32::try_from(e.id()).ok());
-    let ahead = ahead.iter().map(|s| s.0);
-    entry.into_iter().chain(ahead).collect()
+    let behind = standing.at_hand.samples();
+    behind.chain(ahead.iter().copied()).map(|s| s.0).collect()
 }

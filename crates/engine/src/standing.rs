@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use codec::{HevcDecoder, Picture};
 use media::DecodeIndex;
 
+use crate::at_hand::AtHand;
 use crate::schedule::GopKey;
 
 /// How a decoder uses the cores.
@@ -27,8 +28,26 @@ pub(crate) struct Standing {
     pub(crate) spread: Spread,
     /// Ascending.
     pub(crate) given: Vec<DecodeIndex>,
-    /// The first picture, which previews are made of.
-    pub(crate) entry: Option<Picture>,
+    pub(crate) at_hand: AtHand,
+}
+
+impl Standing {
+    /// A decoder that was given nothing.
+    pub(crate) fn empty(decoder: HevcDecoder, spread: Spread) -> Self {
+        Self {
+            decoder,
+            spread,
+            given: Vec::new(),
+            at_hand: AtHand::default(),
+        }
+    }
+
+    /// Begins anew.
+    pub(crate) fn flush(&mut self) {
+        self.decoder.flush();
+        self.given.clear();
+        self.at_hand.clear();
+    }
 }
 
 /// The decoders that rest. At most as many as there are workers, so that what they hold is
@@ -59,6 +78,29 @@ impl Rest {
             .iter()
             .rposition(|(k, s)| k.as_ref() == Some(gop) && fit(s))?;
         all.remove(at).map(|(_, standing)| standing)
+    }
+
+    /// Those of the wanted pictures that decoders which stand in a GOP have at hand.
+    pub(crate) fn at_hand(
+        &self,
+        gop: &GopKey,
+        wanted: impl Iterator<Item = DecodeIndex>,
+    ) -> Vec<(DecodeIndex, Picture)> {
+        let mut all = self.lock();
+        let mut found = Vec::new();
+        for sample in wanted {
+            let holder = all.iter().rposition(|(k, standing)| {
+                k.as_ref() == Some(gop) && standing.at_hand.get(sample).is_some()
+            });
+            // It has been of use: it stays longest.
+            if let Some(used) = holder.and_then(|at| all.remove(at)) {
+                if let Some(picture) = used.1.at_hand.get(sample) {
+                    found.push((sample, picture.clone()));
+                }
+                all.push_back(used);
+            }
+        }
+        found
     }
 
     /// An empty decoder of a kind: one that rests empty, else the one that has stood longest.
