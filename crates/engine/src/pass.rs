@@ -175,6 +175,12 @@ impl Pass<'_> {
             }
         }
         self.refuse_broken(planner);
+        if fallbacks.first().is_some_and(|c| c.order == first.order) {
+            // What comes first is not kept waiting by what could be decoded without it.
+            for target in self.wanted.keys().copied().collect::<Vec<_>>() {
+                self.put_back(target);
+            }
+        }
         if self.wanted.is_empty() {
             for claim in fallbacks {
                 self.want(claim);

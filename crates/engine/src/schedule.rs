@@ -24,12 +24,12 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use clients::{Client, Place};
+use clients::{Client, INTERACTIVE, Place};
 use fetching::Fetching;
 use passes::Pass;
 pub(crate) use types::{
-    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, Look, OrderId, PassId,
-    Picked, Purpose, Signal, TicketId, VideoKey, Waiter, Wish,
+    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, OrderId, PassId, Picked,
+    Purpose, Signal, TicketId, VideoKey, Waiter, Wish,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +58,8 @@ struct Gop<V, R> {
     bytes: u64,
     fetching: Option<Fetching>,
     orders: BTreeSet<OrderId>,
+    /// Those of them that no pass has claimed.
+    unclaimed: BTreeSet<OrderId>,
     passes: BTreeSet<PassId>,
 }
 
@@ -70,6 +72,7 @@ impl<V, R> Gop<V, R> {
             bytes: 0,
             fetching: None,
             orders: BTreeSet::new(),
+            unclaimed: BTreeSet::new(),
             passes: BTreeSet::new(),
         }
     }
@@ -158,10 +161,12 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let Some(order) = self.orders.get_mut(&id) else {
             return;
         };
+        let mut turned = false;
         if let Some(client) = self.clients.get_mut(&waiter.client) {
             client.due += 1;
             client.tickets.insert(waiter.ticket);
             client.put(place_of(&waiter, id), order.stage, self.clock);
+            turned = client.due == INTERACTIVE + 1;
         }
         let entry = (waiter.position, waiter.purpose, id);
         self.by_ticket
@@ -169,6 +174,9 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             .or_default()
             .insert(entry);
         order.waiters.push(waiter);
+        if turned {
+            self.stir();
+        }
     }
 
     fn restage(&mut self, id: OrderId, stage: Stage) {
@@ -181,6 +189,12 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             }
         }
         order.stage = stage;
+        if let Some(gop) = self.gops.get_mut(&order.gop()) {
+            match stage {
+                Stage::Claimed(_) => gop.unclaimed.remove(&id),
+                Stage::Lacking | Stage::Runnable => gop.unclaimed.insert(id),
+            };
+        }
     }
 
     /// Forgets what a ticket waits for, all or one position.
@@ -256,6 +270,9 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             client.due = client.due.saturating_sub(1);
             if !entries_left {
                 client.tickets.remove(&waiter.ticket);
+            }
+            if client.due == INTERACTIVE {
+                self.stir();
             }
         }
     }

@@ -193,7 +193,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
     /// Who has something to be decoded, and is the most urgent. Harvest is none while a request
     /// has the cores for itself.
     pub(super) fn most_urgent(&self) -> Option<(ClientId, Place)> {
-        let no_harvest = self.somebody_is_alone();
+        let no_harvest = self.somebody_is_alone(None);
         let open = self.clients.iter().filter(|(_, c)| {
             !(c.blocked || c.runnable.is_empty() || (no_harvest && c.is_harvest()))
         });

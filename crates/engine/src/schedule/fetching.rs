@@ -156,7 +156,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             gop.bytes = bytes;
         }
         let end = gop.end;
-        let orders: Vec<OrderId> = gop.orders.iter().copied().collect();
+        let orders: Vec<OrderId> = gop.unclaimed.iter().copied().collect();
         for id in orders {
             if let Some(order) = self.orders.get(&id)
                 && order.stage == Stage::Lacking
@@ -173,16 +173,17 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
     /// Samples of a GOP could not be read: takes out the orders that wanted them.
     pub(crate) fn fetch_failed(&mut self, key: &GopKey) -> Vec<Waiter<S>> {
         let to = self.end_fetching(key).unwrap_or(0);
-        let orders = self.gops.get(key).map(|g| g.orders.clone());
-        let mut waiters = Vec::new();
-        for id in orders.unwrap_or_default() {
-            if let Some(order) = self.orders.get(&id)
-                && order.stage == Stage::Lacking
-                && order.image.sample < to
-            {
-                waiters.extend(self.complete(id));
-            }
-        }
+        let lacks = |id: &OrderId| {
+            let order = self.orders.get(id);
+            order.is_some_and(|o| o.stage == Stage::Lacking && o.image.sample < to)
+        };
+        let orders = self.gops.get(key).map(|g| &g.unclaimed);
+        let orders: Vec<OrderId> = (orders.into_iter().flatten().copied())
+            .filter(lacks)
+            .collect();
+        let waiters = (orders.into_iter())
+            .flat_map(|id| self.complete(id))
+            .collect();
         self.let_go_of_bytes(key);
         self.tidy_gop(key);
         waiters
@@ -196,6 +197,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         if let Some(client) = self.clients.get_mut(&fetching.client) {
             client.end_begun();
         }
+        self.stir();
         Some(fetching.to)
     }
 
@@ -204,21 +206,20 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let Some(gop) = self.gops.get(key) else {
             return;
         };
-        // A picture that is being encoded needs them no more.
-        let waits = |o: &&Order<S>| !matches!(o.stage, Stage::Claimed(_));
-        let waiting = || {
-            let orders = gop.orders.iter();
-            orders.filter_map(|id| self.orders.get(id)).filter(waits)
-        };
         let used = !gop.passes.is_empty() || gop.fetching.is_some();
-        if gop.run.is_none() || used || waiting().any(|o| self.is_servable(o)) {
+        if gop.run.is_none() || used {
             return;
         }
-        let runnable: Vec<OrderId> = (gop.orders.iter().copied())
+        // A picture that is being encoded needs them no more.
+        let waiting = gop.unclaimed.iter();
+        let mut waiting = waiting.filter_map(|id| self.orders.get(id));
+        if waiting.any(|o| self.is_servable(o)) {
+            return;
+        }
+        let runnable: Vec<OrderId> = (gop.unclaimed.iter().copied())
             .filter(|id| {
-                self.orders
-                    .get(id)
-                    .is_some_and(|o| o.stage == Stage::Runnable)
+                let order = self.orders.get(id);
+                order.is_some_and(|o| o.stage == Stage::Runnable)
             })
             .collect();
         for id in runnable {
@@ -253,6 +254,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
     pub(super) fn leave_gop(&mut self, id: OrderId, key: &GopKey) {
         if let Some(gop) = self.gops.get_mut(key) {
             gop.orders.remove(&id);
+            gop.unclaimed.remove(&id);
         }
         self.let_go_of_bytes(key);
         self.tidy_gop(key);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::clients::Client;
 use super::types::{Claim, ClientId, GopKey, Look, OrderId, PassId, Picked, Signal, Waiter};
 use super::{Schedule, Stage};
 
@@ -11,6 +12,8 @@ pub(super) struct Pass {
     pub(super) claimed: BTreeSet<OrderId>,
     /// What was claimed and has gone, and was not told yet.
     pub(super) dropped: Vec<OrderId>,
+    /// What it does not reach.
+    put_back: BTreeSet<OrderId>,
     pub(super) signal: Signal,
     /// A request that has all cores for itself.
     pub(super) alone: bool,
@@ -52,7 +55,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         // asked for last, everything.
         let together = harvest || (state.is_bulk() && !state.is_newest(&place));
         let mut chosen = vec![place.order];
-        chosen.extend(gop.orders.iter().copied().filter(|&id| {
+        chosen.extend(gop.unclaimed.iter().copied().filter(|&id| {
             let Some(o) = self.orders.get(&id) else {
                 return false;
             };
@@ -68,6 +71,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             gop: key.clone(),
             claimed: BTreeSet::new(),
             dropped: Vec::new(),
+            put_back: BTreeSet::new(),
             signal: signal.clone(),
             alone: false,
             begun_for: BTreeSet::new(),
@@ -123,8 +127,10 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             && !clients.any(|(&c, s)| counts(c) && !(s.runnable.is_empty() && s.lacking.is_empty()))
     }
 
-    pub(super) fn somebody_is_alone(&self) -> bool {
-        self.passes.values().any(|p| p.alone)
+    /// Whether a request has all cores, in another pass than this.
+    pub(super) fn somebody_is_alone(&self, but: Option<PassId>) -> bool {
+        let mut others = self.passes.iter().filter(|(id, _)| Some(**id) != but);
+        others.any(|(_, p)| p.alone)
     }
 
     fn claim(&mut self, pass: PassId, id: OrderId) -> Option<Claim> {
@@ -164,13 +170,17 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
 
     /// Claims the orders of a pass's GOP whose pictures lie ahead on its way.
     pub(crate) fn join(&mut self, pass: PassId, ahead: &[u32]) -> Vec<Claim> {
-        let Some(gop) = self.passes.get(&pass).and_then(|p| self.gops.get(&p.gop)) else {
+        let Some(state) = self.passes.get(&pass) else {
             return Vec::new();
         };
-        let on_the_way: Vec<OrderId> = (gop.orders.iter())
+        let Some(gop) = self.gops.get(&state.gop) else {
+            return Vec::new();
+        };
+        let on_the_way: Vec<OrderId> = (gop.unclaimed.iter())
             .filter_map(|id| Some((*id, self.orders.get(id)?)))
             .filter(|(_, o)| o.stage == Stage::Runnable && self.is_servable(o))
             .filter(|(_, o)| ahead.binary_search(&o.image.sample).is_ok())
+            .filter(|(id, _)| !state.put_back.contains(id))
             .map(|(id, _)| id)
             .collect();
         (on_the_way.into_iter())
@@ -189,37 +199,37 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let Some(pass) = self.passes.get(&id) else {
             return Some(Stop::Unwanted);
         };
-        let (mut anybody, mut harvest, mut bulk, mut outdated) = (false, true, true, true);
-        let mut clients = BTreeSet::new();
-        for waiter in self.waiters_of(pass) {
-            let Some(client) = self.clients.get(&waiter.client).filter(|c| !c.blocked) else {
-                continue;
-            };
-            anybody = true;
-            outdated &= (client.runnable.first()).is_some_and(|p| p.rank < waiter.rank);
-            if !client.is_harvest() {
-                harvest = false;
-                bulk &= client.is_bulk();
-                clients.insert(waiter.client);
-            }
-        }
-        if !anybody {
+        let waiters = || {
+            self.waiters_of(pass).filter_map(|w| {
+                let client = self.clients.get(&w.client)?;
+                (!client.blocked).then_some((w, client))
+            })
+        };
+        if waiters().next().is_none() {
             return Some(Stop::Unwanted);
         }
-        if harvest && self.somebody_is_alone() {
+        let harvest = waiters().all(|(_, c)| c.is_harvest());
+        if harvest && self.somebody_is_alone(Some(id)) {
             return Some(Stop::MakeWay);
         }
         if self.idle > 0 {
             return None;
         }
-        if outdated {
+        let (other, _) = self.most_urgent()?;
+        let newer = |c: &Client| c.runnable.first().map(|p| p.rank);
+        if waiters().all(|(w, c)| newer(c).is_some_and(|rank| rank < w.rank)) {
             return Some(Stop::Outdated);
         }
-        let (other, _) = self.most_urgent()?;
         let new = self.clients.get(&other)?;
-        if new.is_harvest() || (!harvest && (!bulk || new.is_bulk())) {
+        let mut sessions = waiters().filter(|(_, c)| !c.is_harvest());
+        if new.is_harvest() || (!harvest && (new.is_bulk() || sessions.any(|(_, c)| !c.is_bulk())))
+        {
             return None;
         }
+        let clients: BTreeSet<ClientId> = waiters()
+            .filter(|(_, c)| !c.is_harvest())
+            .map(|(w, _)| w.client)
+            .collect();
         let urgency = self.urgency_of(other)?;
         let first = (clients.iter())
             .filter_map(|&c| self.urgency_after(c, pass))
@@ -227,10 +237,16 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         first.then_some(Stop::MakeWay)
     }
 
-    /// A pass does not reach these: they wait again.
+    /// A pass does not reach this: it waits again, and does not join this pass any more. It may be
+    /// what the pass is to stop for.
     pub(crate) fn unclaim(&mut self, pass: PassId, order: OrderId) {
-        if self.forget_claim(pass, order) {
-            self.restage(order, Stage::Runnable);
+        if !self.forget_claim(pass, order) {
+            return;
+        }
+        self.restage(order, Stage::Runnable);
+        if let Some(pass) = self.passes.get_mut(&pass) {
+            pass.put_back.insert(order);
+            pass.signal.set();
         }
     }
 
@@ -258,6 +274,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         };
         if let Stage::Claimed(pass) = order.stage {
             self.forget_claim(pass, id);
+            self.stir_pass(pass);
         }
         self.leave_gop(id, &key);
         if let Some(order) = self.orders.get_mut(&id) {
@@ -368,7 +385,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         }
     }
 
-    /// Tells a pass that those who wait for what it has claimed are others.
+    /// Tells a pass that others wait for what it has claimed than before.
     pub(super) fn stir_pass(&self, id: PassId) {
         if let Some(pass) = self.passes.get(&id) {
             pass.signal.set();

@@ -90,6 +90,11 @@ impl Signal {
     pub(super) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
+
+    #[cfg(test)]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// An order on which a pass works.
