@@ -490,12 +490,10 @@ async fn the_index_is_the_one_that_repo_cli_writes() {
         assert_eq!(index["offset"], json!(column("offset")), "{clip}");
         assert_eq!(index["size"], json!(column("size")), "{clip}");
         let scale = index["timescale"].as_f64().unwrap();
-        let seconds = numbers(&index, "pts").into_iter().map(|t| t as f64 / scale);
-        assert_eq!(
-            json!(seconds.collect::<Vec<_>>()),
-            json!(column("pts")),
-            "{clip}"
-        );
+        for (ticks, seconds) in numbers(&index, "pts").into_iter().zip(column("pts")) {
+            let difference = ticks as f64 / scale - seconds.as_f64().unwrap();
+            assert!(difference.abs() < 1e-9, "{clip}: {ticks} and {seconds}");
+        }
         let keyframes = numbers(&index, "keyframe").into_iter().map(|k| k == 1);
         assert_eq!(
             json!(keyframes.collect::<Vec<_>>()),
@@ -600,7 +598,7 @@ async fn a_preview_is_followed_by_the_exact_frame() {
     peer.video("default_gop").await;
     // Something of the GOP is at hand.
     peer.frames(&by_number([0])).await;
-    for frame in (5..120).step_by(10).rev() {
+    for frame in (0..12).rev().map(|n| 5 + 10 * n) {
         // Made anew each time: no other size or quality helps.
         let wanted = [json!({"frame": frame, "quality": 81})];
         let message = with(request(json!(frame), &wanted), json!({"preview": true}));
@@ -838,7 +836,7 @@ async fn whatever_is_said_each_frame_is_answered_once() {
     let folder = folder(&["default_gop", "open_gop_rasl"]);
     let server = serve(
         &folder,
-        &["--max-queued-frames", "150", "--cache-size", "2MiB"],
+        &["--max-queued-frames", "40", "--cache-size", "2MiB"],
     );
     let storms = (0..3u64).map(|seed| {
         let server = &server;
@@ -851,7 +849,7 @@ async fn whatever_is_said_each_frame_is_answered_once() {
             for id in 0..300 {
                 let message = match random.below(20) {
                     0 => {
-                        let (path, count) = videos[random.below(3)];
+                        let (path, count) = videos[[0, 1, 0, 1, 0, 1, 2][random.below(7)]];
                         frames = count;
                         json!({"type": "SetVideo", "path": path})
                     }

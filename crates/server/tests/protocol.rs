@@ -452,7 +452,8 @@ async fn clients_that_vanish_leave_the_server_well() {
 
 #[tokio::test]
 async fn a_file_that_is_rewritten_while_it_is_open_is_told() {
-    let place = Place::with(&["closed_gop"]);
+    // Nothing of it was read ahead.
+    let place = Place::start(&["closed_gop"], &["--cache-size", "0", "--harvest", "off"]);
     let known = offsets("closed_gop");
     let path = place.root().join("closed_gop.h265");
     let mut client = Client::connect(&place.server).await;
@@ -467,6 +468,40 @@ async fn a_file_that_is_rewritten_while_it_is_open_is_told() {
     client.set_video("closed_gop.h265").await;
     client.request(&known[..1]).await;
     assert_eq!(client.reply().await.kind(), "Frame");
+}
+
+#[tokio::test]
+async fn what_was_read_of_a_file_before_it_was_rewritten_is_of_that_version() {
+    let place = Place::with(&["closed_gop", "default_gop"]);
+    let (old, new) = (offsets("closed_gop"), offsets("default_gop"));
+    let path = place.root().join("closed_gop.h265");
+    let mut client = Client::connect(&place.server).await;
+    let before = client.set_video("closed_gop.h265").await;
+    client.request(&old[..24]).await;
+    client.replies(24).await;
+    fs::copy(clip("default_gop"), &path).unwrap();
+    // From the cache a picture of the old version, else the error; never one of the new.
+    client.request(&old).await;
+    for (number, reply) in client.replies(old.len()).await.iter().enumerate() {
+        assert_eq!(reply.text["index"], number);
+        match &reply.image {
+            Some(image) => {
+                let shown = testkit::jpeg::frame_number(image).unwrap();
+                assert_eq!(shown as usize, number);
+            }
+            None => assert_eq!(reply.code(), "video_changed", "{reply:?}"),
+        }
+    }
+    let after = client.set_video("closed_gop.h265").await;
+    assert_eq!(
+        (&before["frame_count"], &after["frame_count"]),
+        (&json!(72), &json!(120))
+    );
+    client.request(&[new[100], new[0]]).await;
+    for number in [100, 0] {
+        let image = client.reply().await.image.unwrap();
+        assert_eq!(testkit::jpeg::frame_number(&image).unwrap(), number);
+    }
 }
 
 #[tokio::test]

@@ -164,9 +164,16 @@ pub(crate) fn folder_with(clips: &[&str]) -> TempDir {
 impl Place {
     /// A server of these clips.
     pub(crate) fn with(clips: &[&str]) -> Self {
+        Self::start(clips, &[])
+    }
+
+    /// A server of these clips, with these further arguments.
+    pub(crate) fn start(clips: &[&str], args: &[&str]) -> Self {
         let folder = folder_with(clips);
         let root = folder.path().join("data");
-        let server = Server::start(["--local-path".as_ref(), root.as_os_str()]).unwrap();
+        let place = ["--local-path".as_ref(), root.as_os_str()];
+        let args = args.iter().map(|a| a.as_ref());
+        let server = Server::start(place.into_iter().chain(args)).unwrap();
         Self { folder, server }
     }
 
