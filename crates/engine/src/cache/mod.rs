@@ -5,6 +5,8 @@
 //! Neither answers with anything but what was put in: an entry that was lost or damaged is a miss.
 
 mod disk;
+#[cfg(test)]
+mod figures;
 mod memory;
 
 pub use disk::{DiskCache, DiskCacheCounters, DiskCacheError};

@@ -29,8 +29,7 @@ const FOLDER_MODE: u32 = 0o700;
 pub(super) struct Folder {
     path: PathBuf,
     folder: OwnedFd,
-    /// Locked as long as it is open.
-    _lock: OwnedFd,
+    lock: OwnedFd,
     unfinished: AtomicU64,
 }
 
@@ -68,7 +67,7 @@ impl Folder {
         let opened = Self {
             path: path.to_owned(),
             folder,
-            _lock: lock,
+            lock,
             unfinished: AtomicU64::new(0),
         };
         let found = opened.list().map_err(refused("read"))?;
@@ -178,6 +177,13 @@ impl Folder {
     fn unfinished_name(&self) -> String {
         let number = self.unfinished.fetch_add(1, Relaxed);
         format!("{UNFINISHED}{}-{number}", std::process::id())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing would do, if no child of this process had a copy between its fork and its exec.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
