@@ -39,6 +39,7 @@ pub(crate) struct Pass<'a> {
     kept: BTreeSet<OrderId>,
     /// Nothing of it is for anybody's request.
     harvest: bool,
+    began: Instant,
     decode_nanos: u64,
     decoded: u64,
 }
@@ -91,6 +92,7 @@ pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Vid
         wanted: BTreeMap::new(),
         kept: BTreeSet::new(),
         harvest: cells.is_empty(),
+        began,
         decode_nanos: 0,
         decoded: 0,
     };
@@ -401,7 +403,7 @@ impl Pass<'_> {
             _ => Spread::Single,
         };
         let decoder = self.worker.decoder(self.core, spread)?;
-        Ok((Standing::empty(decoder, spread), fresh))
+        Ok((Standing::empty(decoder, spread, self.core.rest.slot()), fresh))
     }
 
     /// Gives a decoder the samples of a way, one by one.
@@ -469,7 +471,12 @@ impl Pass<'_> {
     /// What has changed meanwhile. True if the pass is to end.
     fn look(&mut self, standing: &Standing, ahead: &[DecodeIndex]) -> bool {
         let path = path(standing, ahead);
-        let look = self.core.lock().schedule.look(self.id, &path);
+        let look = {
+            let mut state = self.core.lock();
+            // So that those who have waited long enough come before the rest of it.
+            state.schedule.charge(self.id, nanos_since(self.began));
+            state.schedule.look(self.id, &path)
+        };
         self.take_in(standing, look.joined);
         for order in look.dropped {
             self.wanted.retain(|_, claims| {
@@ -574,7 +581,7 @@ impl Pass<'_> {
             Ok(decoder) => decoder,
             Err(e) => return self.fail_all(&e.to_string()),
         };
-        let mut standing = Standing::empty(decoder, Spread::Single);
+        let mut standing = Standing::empty(decoder, Spread::Single, self.core.rest.slot());
         let preludes = planner.preludes(&[], &samples);
         let mut end = End::Done;
         for (sample, prelude) in samples.iter().zip(preludes) {

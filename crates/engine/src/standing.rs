@@ -2,7 +2,7 @@
 //! empty.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use codec::{HevcDecoder, Picture};
 use media::DecodeIndex;
@@ -29,12 +29,18 @@ pub(crate) struct Standing {
     /// Ascending.
     pub(crate) given: Vec<DecodeIndex>,
     pub(crate) at_hand: AtHand,
+    /// Counts it among those that are open.
+    _slot: Slot,
 }
+
+/// One decoder that is open, at work or at rest.
+pub(crate) type Slot = Arc<()>;
 
 impl Standing {
     /// A decoder that was given nothing.
-    pub(crate) fn empty(decoder: HevcDecoder, spread: Spread) -> Self {
+    pub(crate) fn empty(decoder: HevcDecoder, spread: Spread, slot: Slot) -> Self {
         Self {
+            _slot: slot,
             decoder,
             spread,
             given: Vec::new(),
@@ -50,12 +56,13 @@ impl Standing {
     }
 }
 
-/// The decoders that rest. At most as many as there are workers, so that what they hold is
-/// bounded: the one that has rested longest is closed.
+/// The decoders that rest. Together with those at work they are as many as there are workers, so
+/// that what they hold is bounded: the one that has rested longest makes room for a new one.
 #[derive(Debug)]
 pub(crate) struct Rest {
     standing: Mutex<VecDeque<(Option<GopKey>, Standing)>>,
     most: usize,
+    open: Slot,
 }
 
 impl Rest {
@@ -63,7 +70,19 @@ impl Rest {
         Self {
             standing: Mutex::default(),
             most: most.max(1),
+            open: Slot::default(),
         }
+    }
+
+    /// A place among the decoders that are open.
+    pub(crate) fn slot(&self) -> Slot {
+        Arc::clone(&self.open)
+    }
+
+    /// As many are open as there may be.
+    fn is_full(&self) -> bool {
+        // One is its own.
+        Arc::strong_count(&self.open) > self.most
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Option<GopKey>, Standing)>> {
@@ -103,18 +122,23 @@ impl Rest {
         found
     }
 
-    /// An empty decoder of a kind: one that rests empty, else the one that has stood longest.
+    /// An empty decoder of a kind: one that rests empty, else, where no more may be opened, the one
+    /// that has stood longest. `None`: a new one is to be opened, for which there is room then.
     pub(crate) fn take_empty(&self, spread: Spread) -> Option<HevcDecoder> {
         let mut all = self.lock();
-        let empty = all
-            .iter()
-            .position(|(k, s)| k.is_none() && s.spread == spread);
+        let of_kind = |(_, s): &(Option<GopKey>, Standing)| s.spread == spread;
+        let empty = all.iter().position(|e| e.0.is_none() && of_kind(e));
         let at = match empty {
-            Some(at) => at,
-            None if all.len() >= self.most => all.iter().position(|(_, s)| s.spread == spread)?,
-            None => return None,
+            None if self.is_full() => all.iter().position(of_kind),
+            empty => empty,
         };
-        let (_, standing) = all.remove(at)?;
+        let Some((_, standing)) = at.and_then(|at| all.remove(at)) else {
+            let closed = if self.is_full() { all.pop_front() } else { None };
+            // Closing it takes a while.
+            drop(all);
+            drop(closed);
+            return None;
+        };
         drop(all);
         let mut decoder = standing.decoder;
         decoder.flush();
