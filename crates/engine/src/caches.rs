@@ -156,18 +156,16 @@ impl Caches {
             next = next.checked_add(1)?;
         }
         let run = Arc::new(Run::new(samples, data));
-        run.set_kept_on_disk(run.bytes());
+        run.is_kept_on_disk();
         self.keep_in_memory(key, &run);
         Some(run)
     }
 
-    /// Keeps a run; `whole`: nothing will be put behind it. A run that grows sample by sample is
-    /// written when it has doubled, and when it is whole: not once for each sample.
+    /// Keeps a run; `whole`: nothing will be put behind it.
     pub(crate) fn keep_run(&self, key: &GopKey, run: &Arc<Run>, whole: bool) {
         if let Some(disk) = &self.disk
-            && (whole || run.bytes() / 2 >= run.kept_on_disk())
+            && run.goes_to_disk(whole)
         {
-            run.set_kept_on_disk(run.bytes());
             let mut all = BytesMut::with_capacity(usize::try_from(run.bytes()).unwrap_or(0));
             for sample in run.data() {
                 all.extend_from_slice(sample);

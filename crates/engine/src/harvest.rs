@@ -34,8 +34,8 @@ pub(crate) struct Harvester {
     on: bool,
     /// The one seen last first.
     watched: VecDeque<Watched>,
-    /// What is being made.
-    ticket: Option<TicketId>,
+    /// Pictures around a cursor that are being made, and of which video.
+    ticket: Option<(TicketId, Weak<Video>)>,
     /// Bytes are being read ahead: for one GOP at a time, so that what is read without being asked
     /// for is bounded.
     reading_ahead: bool,
@@ -106,17 +106,25 @@ impl Harvester {
         }
     }
 
-    /// Somebody asked for this.
-    pub(crate) fn saw(&mut self, video: &Arc<Video>, target: FrameTarget) {
+    /// Somebody asked for this. True if what is around another cursor, or is passed by no more, is
+    /// not wanted any more.
+    fn saw(&mut self, video: &Arc<Video>, target: FrameTarget) -> bool {
         if !self.on {
-            return;
+            return false;
         }
-        let mut watched = match self.place(video).and_then(|at| self.watched.remove(at)) {
-            Some(watched) => watched,
-            None => Watched::new(video, target),
+        let place = self.place(video);
+        let (mut watched, moves) = match place.and_then(|at| self.watched.remove(at)) {
+            Some(mut watched) => {
+                let moves = watched.go_to(video.index(), target);
+                (watched, moves || place != Some(0))
+            }
+            None => (Watched::new(video, target), true),
         };
-        watched.go_to(video.index(), target);
+        if watched.around == Around::Nothing {
+            watched.around = Around::Nearest;
+        }
         self.watch(watched);
+        moves
     }
 
     fn place(&self, video: &Arc<Video>) -> Option<usize> {
@@ -142,7 +150,11 @@ impl Harvester {
 
 /// What there is to do.
 enum Job {
-    Images(Vec<(Arc<Video>, FrameTarget)>),
+    Images {
+        wanted: Vec<(Arc<Video>, FrameTarget)>,
+        /// They are around the cursor.
+        around: bool,
+    },
     Bytes(Arc<Video>, GopKey, u32),
 }
 
@@ -176,9 +188,11 @@ impl State {
                 self.harvester.reading_ahead = true;
                 Asked::Bytes(video, key, to)
             }
-            Some(Job::Images(wanted)) => {
+            Some(Job::Images { wanted, around }) => {
                 let (ticket, rank) = self.schedule.add_ticket(client, Priority::Newest);
-                self.harvester.ticket = Some(ticket);
+                // An IRAP, alone, is wanted wherever the cursor goes.
+                let of = wanted.first().map(|(video, _)| Arc::downgrade(video));
+                self.harvester.ticket = of.filter(|_| around).map(|video| (ticket, video));
                 for (position, (video, target)) in wanted.into_iter().enumerate() {
                     let Some(start) = plain_start(video.index(), target.sample) else {
                         continue;
@@ -202,19 +216,18 @@ impl State {
         }
     }
 
-    /// The cursor has moved: what was begun for another GOP is not finished.
+    /// The cursor has moved: what was begun elsewhere, or in the other direction, is not finished.
     pub(crate) fn saw(&mut self, video: &Arc<Video>, target: FrameTarget) {
-        let same = |w: &Watched| {
-            std::ptr::eq(w.video.as_ptr(), Arc::as_ptr(video))
-                && w.cursor.output == target.output
-                && plain_start(video.index(), w.cursor.sample)
-                    == plain_start(video.index(), target.sample)
-        };
-        let stays = self.harvester.watched.front().is_some_and(same);
-        if !stays && let Some(ticket) = self.harvester.ticket.take() {
+        if self.harvester.saw(video, target)
+            && let Some((ticket, of)) = self.harvester.ticket.take()
+        {
             self.schedule.cancel(ticket, None);
+            // Where it was not finished it is looked at again.
+            let same = |w: &&mut Watched| Weak::ptr_eq(&w.video, &of);
+            if let Some(left) = self.harvester.watched.iter_mut().find(same) {
+                left.around = Around::Nearest;
+            }
         }
-        self.harvester.saw(video, target);
     }
 }
 
@@ -232,13 +245,18 @@ impl Watched {
             video: Arc::downgrade(video),
             cursor,
             forward: true,
-            iraps: coarse_to_fine(video.index()),
+            iraps: {
+                let all: Vec<u32> = video.index().sync_samples().map(|s| s.0).collect();
+                coarse_to_fine(&all)
+            },
             next_irap: 0,
             around: Around::Nearest,
         }
     }
 
-    fn go_to(&mut self, index: &VideoIndex, target: FrameTarget) {
+    /// Moves the cursor. True if that leaves the GOP, turns round, or changes the output, so that
+    /// what is around it begins anew.
+    fn go_to(&mut self, index: &VideoIndex, target: FrameTarget) -> bool {
         let rank = |s: DecodeIndex| index.presentation_index(s);
         let before = self.forward;
         match rank(target.sample).cmp(&rank(self.cursor.sample)) {
@@ -247,18 +265,18 @@ impl Watched {
             std::cmp::Ordering::Equal => {}
         }
         let start = |s: DecodeIndex| plain_start(index, s);
-        let another = start(target.sample) != start(self.cursor.sample);
-        if target.output != self.cursor.output {
+        let other_output = target.output != self.cursor.output;
+        if other_output {
             self.next_irap = 0;
         }
-        if another
-            || target.output != self.cursor.output
+        let moves = other_output
             || before != self.forward
-            || self.around == Around::Nothing
-        {
+            || start(target.sample) != start(self.cursor.sample);
+        if moves {
             self.around = Around::Nearest;
         }
         self.cursor = target;
+        moves
     }
 
     /// What to do next. `may_read`: nothing is being read ahead.
@@ -290,7 +308,10 @@ impl Watched {
                 output: self.cursor.output,
             };
             if core.caches.image(&key(core, video, target)).is_none() {
-                return Some(Job::Images(vec![(Arc::clone(video), target)]));
+                return Some(Job::Images {
+                    wanted: vec![(Arc::clone(video), target)],
+                    around: false,
+                });
             }
         }
         None
@@ -328,7 +349,10 @@ impl Watched {
             .filter(|t| core.caches.image(&key(core, video, *t)).is_none())
             .map(|t| (Arc::clone(video), t))
             .collect();
-        (!wanted.is_empty()).then_some(Job::Images(wanted))
+        (!wanted.is_empty()).then_some(Job::Images {
+            wanted,
+            around: true,
+        })
     }
 
     /// The GOP behind this one, or before it.
@@ -355,9 +379,8 @@ impl Watched {
     }
 }
 
-/// The sync samples: first those far apart, then those between.
-fn coarse_to_fine(index: &VideoIndex) -> Vec<u32> {
-    let all: Vec<u32> = index.sync_samples().map(|s| s.0).collect();
+/// First those far apart, then those between.
+fn coarse_to_fine(all: &[u32]) -> Vec<u32> {
     let mut order = Vec::with_capacity(all.len().min(MOST_IRAPS));
     let mut taken = vec![false; all.len()];
     let mut stride = all.len().next_power_of_two();
@@ -373,4 +396,36 @@ fn coarse_to_fine(index: &VideoIndex) -> Vec<u32> {
     }
     order.truncate(MOST_IRAPS);
     order
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn at_any_time_what_was_made_lies_all_over_the_video() {
+        for count in [0_u32, 1, 2, 3, 5, 64, 100, 4096] {
+            let all: Vec<u32> = (0..count).map(|n| n * 10).collect();
+            let order = coarse_to_fine(&all);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, all, "each once");
+            for n in (1..=order.len()).step_by(1 + order.len() / 50) {
+                let mut made: Vec<u32> = order[..n].iter().map(|s| s / 10).collect();
+                made.sort_unstable();
+                made.push(count);
+                let gap = made.windows(2).map(|w| w[1] - w[0]).max().unwrap();
+                // The finest even distance for which they suffice.
+                let even = (0..16)
+                    .map(|log| 1 << log)
+                    .find(|stride| count.div_ceil(*stride) as usize <= n)
+                    .unwrap();
+                assert!(gap <= even, "{n} of {count}: {gap} > {even}");
+            }
+        }
+        let many: Vec<u32> = (0..100_000).collect();
+        assert_eq!(coarse_to_fine(&many).len(), MOST_IRAPS);
+    }
 }

@@ -113,7 +113,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    for n in 0..1000 {
+                    for n in 0..250 {
                         let held = joint.hold(&(n % 3));
                         if n % 7 == 0 {
                             held.close();

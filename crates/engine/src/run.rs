@@ -49,18 +49,25 @@ impl Run {
             self.data.iter().cloned().chain(data).collect(),
         );
         *run.damage() = self.damage().clone();
-        run.set_kept_on_disk(self.kept_on_disk());
+        let kept = self.kept_on_disk.load(Ordering::Relaxed);
+        run.kept_on_disk.store(kept, Ordering::Relaxed);
         run
     }
 
-    /// How many of its bytes are in the cache on disk.
-    pub(crate) fn kept_on_disk(&self) -> u64 {
-        self.kept_on_disk.load(Ordering::Relaxed)
+    /// All of it is in the cache on disk.
+    pub(crate) fn is_kept_on_disk(&self) {
+        self.kept_on_disk.store(self.bytes, Ordering::Relaxed);
     }
 
-    /// So many of its bytes are in the cache on disk.
-    pub(crate) fn set_kept_on_disk(&self, bytes: u64) {
-        self.kept_on_disk.store(bytes, Ordering::Relaxed);
+    /// Whether it is time to put it into the cache on disk, which is then done. A run that grows
+    /// sample by sample is put there when it has doubled, and when nothing will be put behind it:
+    /// not once for each sample.
+    pub(crate) fn goes_to_disk(&self, whole: bool) -> bool {
+        let goes = whole || self.bytes / 2 >= self.kept_on_disk.load(Ordering::Relaxed);
+        if goes {
+            self.is_kept_on_disk();
+        }
+        goes
     }
 
     /// The sample behind the last, in decode order; 0 for an empty run.
@@ -106,5 +113,46 @@ impl Run {
     pub(crate) fn damage(&self) -> MutexGuard<'_, Damage> {
         // A flag and a set of numbers: whole, whatever a panicking thread was doing.
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_grows_is_written_a_few_times_only() {
+        let sample = |n: u32| Sample {
+            index: DecodeIndex(n),
+            offset: u64::from(n) * 100,
+            size: 100,
+            sync: n == 0,
+            description: 0,
+            dts: i64::from(n),
+            composition_offset: 0,
+        };
+        let data = || vec![Bytes::from_static(&[0; 100])];
+        let mut run = Run::new(vec![sample(0)], data());
+        let (mut written, mut times) = (0, 0);
+        for n in 1..=250 {
+            if run.goes_to_disk(n == 250) {
+                (written, times) = (written + run.bytes(), times + 1);
+            }
+            assert!(run.bytes() < 2 * run.kept_on_disk.load(Ordering::Relaxed) + 100);
+            if n < 250 {
+                run = run.extended(vec![sample(n)], data());
+            }
+        }
+        assert_eq!(run.bytes(), 25_000);
+        assert!(
+            times <= 9 && written < 3 * run.bytes(),
+            "{times}: {written}"
+        );
+        // As it was read from there.
+        let kept = Run::new(vec![sample(0)], data());
+        kept.is_kept_on_disk();
+        assert!(!kept.goes_to_disk(false) && kept.goes_to_disk(true));
     }
 }
