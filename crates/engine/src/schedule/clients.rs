@@ -175,17 +175,11 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         self.stir();
     }
 
-    pub(super) fn urgency_of(&self, id: ClientId) -> Option<Urgency> {
-        let client = self.clients.get(&id)?;
-        Some(client.urgency(id, 0, client.begun))
-    }
-
-    /// How urgent a client of a pass would be if the pass ended now.
+    /// How urgent a client would be if a pass ended now.
     pub(super) fn urgency_after(&self, id: ClientId, pass: &Pass) -> Option<Urgency> {
         let client = self.clients.get(&id)?;
-        let begun = client
-            .begun
-            .saturating_sub(usize::from(pass.begun_for.contains(&id)));
+        let begun_here = usize::from(pass.begun_for.contains(&id));
+        let begun = client.begun.saturating_sub(begun_here);
         let owed = if pass.answered { pass.share(id) } else { 0 };
         Some(client.urgency(id, owed, begun))
     }
@@ -193,12 +187,27 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
     /// Who has something to be decoded, and is the most urgent. Harvest is none while a request
     /// has the cores for itself.
     pub(super) fn most_urgent(&self) -> Option<(ClientId, Place)> {
-        let no_harvest = self.somebody_is_alone(None);
-        let open = self.clients.iter().filter(|(_, c)| {
-            !(c.blocked || c.runnable.is_empty() || (no_harvest && c.is_harvest()))
-        });
-        let (_, _, id) = open.map(|(&id, c)| c.urgency(id, 0, c.begun)).min()?;
+        let (_, _, id) = self
+            .ready()
+            .map(|(id, c)| c.urgency(id, 0, c.begun))
+            .min()?;
         Some((id, self.clients.get(&id)?.runnable.first().copied()?))
+    }
+
+    /// Who would be the most urgent if a pass ended now, by what it waits for already.
+    pub(super) fn most_urgent_after(&self, pass: &Pass) -> Option<Urgency> {
+        let ready = self.ready();
+        ready
+            .filter_map(|(id, _)| self.urgency_after(id, pass))
+            .min()
+    }
+
+    fn ready(&self) -> impl Iterator<Item = (ClientId, &Client)> {
+        let no_harvest = self.somebody_is_alone(None);
+        let clients = self.clients.iter().map(|(&id, c)| (id, c));
+        clients.filter(move |(_, c)| {
+            !(c.blocked || c.runnable.is_empty() || (no_harvest && c.is_harvest()))
+        })
     }
 
     /// Those who lack bytes, the most urgent first.

@@ -215,12 +215,12 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         if self.idle > 0 {
             return None;
         }
-        let (other, _) = self.most_urgent()?;
+        let next = self.most_urgent_after(pass)?;
         let newer = |c: &Client| c.runnable.first().map(|p| p.rank);
         if waiters().all(|(w, c)| newer(c).is_some_and(|rank| rank < w.rank)) {
             return Some(Stop::Outdated);
         }
-        let new = self.clients.get(&other)?;
+        let new = self.clients.get(&next.2)?;
         let mut sessions = waiters().filter(|(_, c)| !c.is_harvest());
         if new.is_harvest() || (!harvest && (new.is_bulk() || sessions.any(|(_, c)| !c.is_bulk())))
         {
@@ -230,10 +230,9 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             .filter(|(_, c)| !c.is_harvest())
             .map(|(w, _)| w.client)
             .collect();
-        let urgency = self.urgency_of(other)?;
         let first = (clients.iter())
             .filter_map(|&c| self.urgency_after(c, pass))
-            .all(|theirs| urgency < theirs);
+            .all(|theirs| next < theirs);
         first.then_some(Stop::MakeWay)
     }
 
@@ -318,10 +317,11 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         pass.map_or_else(Vec::new, |p| p.claimed.iter().copied().collect())
     }
 
-    /// A pass has spent decoding time: whom it was for will pay, each for its images.
+    /// A pass has spent so much decoding time in all: when it ends, whom it was for will pay, each
+    /// for its images.
     pub(crate) fn charge(&mut self, pass: PassId, nanos: u64) {
         if let Some(pass) = self.passes.get_mut(&pass) {
-            pass.nanos = pass.nanos.saturating_add(nanos);
+            pass.nanos = nanos;
         }
     }
 

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::check;
-use super::world::{GOP, VIDEO, World};
+use super::world::{GOP, MILLI, VIDEO, World};
 use crate::schedule::{ClientId, FetchLimits, Purpose, TicketId};
 use crate::ticket::Priority;
 
@@ -159,11 +159,13 @@ proptest! {
     fn nothing_is_lost_and_all_that_must_hold_holds(
         workers in 1..4_usize,
         limits in limits(),
+        costs in prop::collection::vec(prop_oneof![Just(10_u64), Just(200), Just(700)], 2),
         ops in prop::collection::vec(op(), 1..250),
     ) {
         let mut play = Play { world: World::new(workers, limits), tickets: Vec::new() };
         play.world.client();
         play.world.client();
+        play.world.cost = (0..).zip(costs).map(|(video, cost)| (video, cost * MILLI)).collect();
         for op in ops {
             play.play(op);
             check::all(&play.world);

@@ -189,3 +189,46 @@ fn what_is_left_when_who_looks_has_its_image_makes_way() {
     world.step(0);
     assert_eq!(video(&world), Some((1, 0)));
 }
+
+/// Decoding takes so long here that its client has had enough before the pass ends.
+#[test]
+fn a_long_pass_makes_way_when_it_is_the_turn_of_who_looks() {
+    let (mut world, bulk) = at_work_for_bulk();
+    world.cost.insert(0, 300 * MILLI);
+    let looks = world.client();
+    let clients = &mut world.schedule.clients;
+    clients.get_mut(&looks).expect("is there").spent = BULK_PATIENCE + 400 * MILLI;
+    asks(&mut world, looks, 1, 0);
+    world.step(0);
+    assert_eq!(world.spent(bulk), 0);
+    assert_eq!(
+        video(&world),
+        Some((0, 0)),
+        "300 ms, and it has answered something"
+    );
+    asks(&mut world, looks, 1, 0);
+    world.step(0);
+    assert_eq!(video(&world), Some((0, 0)), "600 ms");
+    world.step(0);
+    assert_eq!(video(&world), Some((1, 0)));
+}
+
+/// It lies on the way of the pass, which cannot serve it: it joins, and is put back.
+#[test]
+fn what_a_pass_puts_back_may_be_what_it_stops_for() {
+    let mut world = World::new(1, NO_LIMITS);
+    let client = world.client();
+    asks(&mut world, client, 0, 11);
+    world.step(0);
+    asks(&mut world, client, 0, 7);
+    for _ in 0..3 {
+        world.step(0);
+    }
+    let wanted: Vec<u32> = world
+        .passes()
+        .flat_map(|p| p.wanted.keys().copied())
+        .collect();
+    assert_eq!(wanted, [7]);
+    world.settle();
+    assert_eq!(world.answers, [1, 0]);
+}

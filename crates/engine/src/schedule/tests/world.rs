@@ -68,7 +68,7 @@ pub(super) struct AtWork {
     pub(super) put_back: BTreeSet<OrderId>,
     pub(super) signal: Signal,
     pub(super) alone: bool,
-    nanos: u64,
+    pub(super) nanos: u64,
 }
 
 #[derive(Debug)]
@@ -97,9 +97,10 @@ fn stands(sample: u32, start: u32) -> Stands {
     }
 }
 
-/// A sample and what it depends on: every fourth before it.
+/// A sample and what it depends on: every fourth before it, and one that says not what it
+/// depends on itself.
 fn closure(sample: u32, start: u32) -> impl Iterator<Item = u32> {
-    (start..=sample).filter(move |s| (s - start) % 4 == 0 || *s == sample)
+    (start..=sample).filter(move |s| (s - start) % 4 == 0 || *s % GOP == 7 || *s == sample)
 }
 
 pub(super) fn name(video: u8) -> String {
@@ -439,6 +440,7 @@ impl World {
                 true => Vec::new(),
                 false => pass.way.iter().copied().collect(),
             };
+            self.schedule.charge(pass.id, pass.nanos);
             let look = self.schedule.look(pass.id, &ahead);
             check::joined(self, &pass, &ahead, &look.joined);
             self.take_in(&mut pass, look.joined);
