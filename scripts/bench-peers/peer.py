@@ -3,13 +3,15 @@
 
     peer.py NAME        NAME is ffmpeg, pyav, torchcodec, decord or opencv
 
-Reads one JSON object a line: {"open": FILE, "rate": FRAMES_A_SECOND}, {"frame": N}, {"all": STEP}.
+Reads one JSON object a line: {"open": FILE, "rate": FRAMES_A_SECOND}, {"frame": N}, {"all": STEP, "count": N}
+(the first N frames in order; every STEPth image is given back).
 Answers each by one JSON object a line; after one that has "sizes", so many bytes of JPEG images
 follow. Times are taken here, around the work alone. Frames are asked for as each library's manual
 says, with all cores; decoders stay open between frames. Images are JPEG of quality 80 in 4:2:0 by
 OpenCV (libjpeg-turbo), but for ffmpeg, whose own encoder's scale has no such step (-q:v 3).
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -29,7 +31,12 @@ def encode(array, rgb):
     return data.tobytes()
 
 
-class Ffmpeg:
+class Peer:
+    def prepare(self):
+        """Before each single frame, while no clock runs."""
+
+
+class Ffmpeg(Peer):
     """The program, once for each frame."""
 
     def __init__(self):
@@ -49,8 +56,9 @@ class Ffmpeg:
         at = max(0.0, (n - 0.5) / self.rate)
         return self.run(["-ss", f"{at:.6f}"], ["-frames:v", "1"])
 
-    def all(self):
-        data = self.run([], [])
+    def all(self, count):
+        # All at once, and no more than is wanted.
+        data = self.run([], ["-frames:v", str(count)])
         start = 0
         while start < len(data):
             # No image data hold this marker.
@@ -60,7 +68,7 @@ class Ffmpeg:
             start = end
 
 
-class PyAV:
+class PyAV(Peer):
     """Bindings to FFmpeg's libraries: seek to the keyframe before, decode up to the time."""
 
     def __init__(self):
@@ -91,13 +99,13 @@ class PyAV:
                 return self.image(frame)
         raise RuntimeError("no such frame")
 
-    def all(self):
+    def all(self, count):
         container, stream = self.fresh()
         for frame in container.decode(stream):
             yield self.image(frame)
 
 
-class TorchCodec:
+class TorchCodec(Peer):
     """PyTorch's decoder, in its exact mode (it reads the whole file's index when it opens it)."""
 
     def __init__(self):
@@ -115,12 +123,12 @@ class TorchCodec:
     def frame(self, n):
         return encode(self.video.get_frame_at(n).data.numpy(), rgb=True)
 
-    def all(self):
-        for n in range(len(self.video)):
+    def all(self, count):
+        for n in range(min(count, len(self.video))):
             yield self.frame(n)
 
 
-class Decord:
+class Decord(Peer):
     """A reader made for training."""
 
     def __init__(self):
@@ -129,17 +137,23 @@ class Decord:
         self.decord, self.version = decord, decord.__version__
 
     def open(self, path, rate):
-        self.video = self.decord.VideoReader(path, num_threads=0)
+        self.path = path
+        self.prepare()
+
+    def prepare(self):
+        # Between two requests it decodes on, for as long as nobody asks: the next frame would be
+        # at hand already, decoded in the time of others.
+        self.video = self.decord.VideoReader(self.path, num_threads=0)
 
     def frame(self, n):
         return encode(self.video[n].asnumpy(), rgb=True)
 
-    def all(self):
-        for n in range(len(self.video)):
+    def all(self, count):
+        for n in range(min(count, len(self.video))):
             yield self.frame(n)
 
 
-class OpenCV:
+class OpenCV(Peer):
     """VideoCapture, with its own FFmpeg."""
 
     def __init__(self):
@@ -158,7 +172,7 @@ class OpenCV:
         self.video.set(self.cv2.CAP_PROP_POS_FRAMES, n)
         return self.read()
 
-    def all(self):
+    def all(self, count):
         self.video.set(self.cv2.CAP_PROP_POS_FRAMES, 0)
         while (image := self.read()) is not None:
             yield image
@@ -196,6 +210,8 @@ def main():
     for line in sys.stdin:
         command = json.loads(line)
         try:
+            if "frame" in command:
+                peer.prepare()
             begin = time.perf_counter()
             if "open" in command:
                 peer.open(command["open"], command["rate"])
@@ -206,7 +222,7 @@ def main():
                     raise RuntimeError("no such frame")
             else:
                 count, images = 0, []
-                for image in peer.all():
+                for image in itertools.islice(peer.all(command["count"]), command["count"]):
                     if count % command["all"] == 0:
                         images.append(image)
                     count += 1

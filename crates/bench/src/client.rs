@@ -29,9 +29,9 @@ pub(crate) struct Options {
     /// A nearby picture may come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) preview: Option<bool>,
-    /// `fifo` or `newest`.
+    /// Of the JPEG images.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) priority: Option<&'static str>,
+    pub(crate) quality: Option<u8>,
 }
 
 #[derive(Serialize)]
@@ -192,7 +192,16 @@ impl Client {
 
     /// One frame, exact: its latency and its image.
     pub(crate) async fn frame(&mut self, frame: Frame) -> Result<(Duration, Bytes)> {
-        let sent = self.ask(&[frame], &Options::default()).await?;
+        self.frame_as(frame, &Options::default()).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn frame_as(
+        &mut self,
+        frame: Frame,
+        options: &Options,
+    ) -> Result<(Duration, Bytes)> {
+        let sent = self.ask(&[frame], options).await?;
         let answer = self.answer().await?;
         let image = answer.image.map_err(anyhow::Error::msg)?;
         Ok((answer.at - sent, image))
@@ -209,14 +218,14 @@ impl Client {
         Ok(images)
     }
 
-    /// The session's own figures, where the server gives them.
-    pub(crate) async fn stats(&mut self) -> Result<Value> {
+    /// One of the session's own figures, as GetStats names it; nothing where the server has none.
+    pub(crate) async fn figure(&mut self, name: &str) -> Result<Option<f64>> {
         self.send(r#"{"type":"GetStats"}"#.to_owned()).await?;
         loop {
             let value: Value = serde_json::from_str(&self.text().await?)?;
             match value.get("type").and_then(Value::as_str) {
-                Some("Stats") => return Ok(value),
-                Some("Error") => bail!("the server knows no GetStats"),
+                Some("Stats") => return Ok(value.get(name).and_then(Value::as_f64)),
+                Some("Error") => return Ok(None),
                 _ => {}
             }
         }

@@ -146,10 +146,10 @@ impl Source {
         Ok((i64::from(sample.index.0), unit))
     }
 
-    /// Every access unit, as a player decodes them.
-    fn everything(&self) -> Result<Vec<(i64, Vec<u8>)>> {
+    /// The first access units, so many, as a player decodes them.
+    fn first(&self, count: u32) -> Result<Vec<(i64, Vec<u8>)>> {
         let mut sets = self.index.parameter_sets_before(DecodeIndex(0));
-        let samples = self.samples(0..self.index.sample_count())?;
+        let samples = self.samples(0..self.index.sample_count().min(count))?;
         let units = samples.iter().map(|(sample, data)| {
             let before = std::mem::take(&mut sets);
             self.unit(sample, data, &before)
@@ -252,11 +252,11 @@ fn encode(
     Ok(jpeg.encode(picture, colour, orientation, Rendition::full_size(QUALITY))?)
 }
 
-/// Frames per second of the whole machine when every frame of a clip is wanted: as many threads as
-/// cores, each decoding the clip from its start with a decoder of one thread, converting and
-/// encoding every picture.
-pub(crate) fn sequential(source: &Source) -> Result<f64> {
-    let units = source.everything()?;
+/// Frames per second of the whole machine when the first `count` frames of a clip are wanted: as
+/// many threads as cores, each decoding them all from the start with a decoder of one thread,
+/// converting and encoding every picture.
+pub(crate) fn sequential(source: &Source, count: u32) -> Result<f64> {
+    let units = source.first(count)?;
     let colour = source.closure(0)?.colour;
     let begin = Instant::now();
     let frames = on_all_cores(|| {

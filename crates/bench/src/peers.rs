@@ -55,7 +55,7 @@ struct Reply {
     #[serde(default)]
     seconds: f64,
     #[serde(default)]
-    count: u32,
+    count: usize,
     #[serde(default)]
     sizes: Vec<usize>,
 }
@@ -120,10 +120,10 @@ impl Peer {
         Ok((Duration::from_secs_f64(reply.seconds), image))
     }
 
-    /// All frames in order: frames per second, their count, and every `step`th image.
-    pub(crate) fn all(&mut self, step: u32) -> Result<(f64, u32, Vec<Vec<u8>>)> {
-        let (reply, images) = self.ask(&json!({ "all": step }))?;
-        Ok((f64::from(reply.count) / reply.seconds, reply.count, images))
+    /// The first `count` frames in order: frames per second, how many came, every `step`th image.
+    pub(crate) fn all(&mut self, count: usize, step: u32) -> Result<(f64, usize, Vec<Vec<u8>>)> {
+        let (reply, images) = self.ask(&json!({ "all": step, "count": count }))?;
+        Ok((reply.count as f64 / reply.seconds, reply.count, images))
     }
 
     fn ask(&mut self, command: &serde_json::Value) -> Result<(Reply, Vec<Vec<u8>>)> {

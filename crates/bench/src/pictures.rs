@@ -9,7 +9,7 @@ const TEXTURE: usize = 512;
 const GRAIN: usize = 1 << 18;
 /// Greatest deviation of the grain from its mean, in steps of 8 bit; the standard deviation is about
 /// a third of it.
-const GRAIN_REACH: i32 = 9;
+const GRAIN_REACH: i32 = 12;
 const THINGS: usize = 12;
 
 /// Draws the pictures of one clip.

@@ -15,7 +15,7 @@ use crate::stats::{median, quantile};
 use crate::work::{Bench, ms, shows};
 
 /// Frames of one pass.
-const FRAMES: usize = 120;
+const FRAMES: u32 = 120;
 
 /// Latency of every frame but the first.
 pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
@@ -24,7 +24,7 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
         "one by one in order, slower than the machine decodes",
     )?;
     let clip = bench.clip(1080, Structure::Default)?;
-    let rate = limit::sequential(&clip.source)?;
+    let rate = limit::sequential(&clip.source, FRAMES)?;
     // No faster than the clip plays; slower where the machine cannot keep up with that.
     let pace = (1.0 / f64::from(RATE)).max(1.5 / rate);
     let name = bench.shelf.put(clip, 1)?.remove(0);
@@ -35,7 +35,13 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
         let server = Setup::default().start(&bench.shelf)?;
         let mut client = Client::open(&server.websocket(), &name).await?;
         let mut due = Instant::now();
-        for (at, frame) in clip.source.frames().iter().take(FRAMES).enumerate() {
+        for (at, frame) in clip
+            .source
+            .frames()
+            .iter()
+            .take(FRAMES as usize)
+            .enumerate()
+        {
             sleep_until(due).await;
             let (time, image) = client.frame(*frame).await?;
             due = Instant::now().max(due + Duration::from_secs_f64(pace));

@@ -26,6 +26,10 @@ pub(crate) struct Cold {
     pub(crate) peers: Vec<(&'static str, Vec<f64>, usize)>,
     /// Access units of the closure, and from the IRAP on.
     units: Vec<(f64, f64)>,
+    /// Access units that the server says it decoded, warming turns included.
+    decoded: Option<f64>,
+    /// Those of all closures, warming turns included.
+    needed: usize,
     wrong: usize,
     /// Images that are not byte for byte those of the limit.
     differing: usize,
@@ -148,6 +152,8 @@ async fn one(
         limit: Vec::new(),
         peers: Vec::new(),
         units: Vec::new(),
+        decoded: None,
+        needed: 0,
         wrong: 0,
         differing: 0,
     };
@@ -173,6 +179,7 @@ async fn one(
             Some(measured) => measured?,
             None => limit.frame(&clip.source, &closure, cores)?,
         };
+        cold.needed += closure.len();
         if counts {
             cold.served.push(ms(served));
             cold.limit.push(ms(least));
@@ -192,6 +199,9 @@ async fn one(
             }
         }
     }
+    if let Some(client) = &mut client {
+        cold.decoded = client.figure("access_units_decoded").await?;
+    }
     Ok(cold)
 }
 
@@ -199,8 +209,11 @@ fn against_limit(work: &str, clip: &Clip, cold: &Cold) -> Row {
     let ratio = paired(&cold.served, &cold.limit);
     let column =
         |pick: fn(&(f64, f64)) -> f64| mean(&cold.units.iter().map(pick).collect::<Vec<_>>());
+    let decoded = cold.decoded.map_or_else(String::new, |decoded| {
+        format!("; the server decoded {decoded} for {} needed", cold.needed)
+    });
     let note = format!(
-        "{} frames, {} wrong, {} not byte for byte the limit's; p95 {} ms; {} of {} access units",
+        "{} frames, {} wrong, {} not byte for byte the limit's; p95 {} ms; {} of {} access units{decoded}",
         cold.served.len(),
         cold.wrong,
         cold.differing,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::client::Options;
 use crate::clips::Structure;
 use crate::limit;
 use crate::report::{Goal, Plot, Report, Row, number};
@@ -14,6 +15,9 @@ use crate::work::many::{Load, load};
 use crate::work::{Bench, any_frame};
 
 const MOST: usize = 64;
+/// Frames that each client should get, and the seconds that this may take.
+const EACH: f64 = 8.0;
+const LONGEST: f64 = 60.0;
 
 /// Throughput and shares.
 pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
@@ -21,12 +25,7 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
         "clients",
         "random frames for 1 to 64 clients, caches and harvest off",
     )?;
-    let seconds = |clients| match (bench.quick, clients) {
-        (true, MOST) => 12,
-        (true, _) => 4,
-        (false, MOST) => 30,
-        (false, _) => 6,
-    };
+    let short = if bench.quick { 4.0 } else { 6.0 };
     // Two clients once more at the end: what 64 reach is compared with both.
     let steps: &[usize] = if bench.quick {
         &[1, 2, MOST, 2]
@@ -39,19 +38,33 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
     let closures = (0..40)
         .map(|_| clip.source.closure(any_frame(&mut random, clip)?.number))
         .collect::<Result<Vec<_>>>()?;
-    let least = limit::random(&clip.source, &closures, Duration::from_secs(seconds(1)))?;
-    let of = format!("limit ({} frames/s on all cores)", number(least));
+    let alone = || limit::random(&clip.source, &closures, Duration::from_secs_f64(short));
+    let mut least = vec![alone()?];
     let names = bench.shelf.put(clip, MOST)?;
     let server = Setup::COLD.start(&bench.shelf)?;
     let mut measured: Vec<(usize, Load)> = Vec::new();
     for &clients in steps {
         let videos = names.get(..clients).context("fewer videos than clients")?;
-        let time = Duration::from_secs(seconds(clients));
+        // So long that some frames come to each.
+        let rate = measured.last().map_or(f64::INFINITY, |(_, load)| load.rate);
+        let enough = (EACH * clients as f64 / rate).clamp(short, LONGEST);
+        let time = Duration::from_secs_f64(enough);
         measured.push((
             clients,
-            load(&server.websocket(), videos, frames, 1, time).await?,
+            load(
+                &server.websocket(),
+                videos,
+                frames,
+                1,
+                Options::default(),
+                time,
+            )
+            .await?,
         ));
     }
+    least.push(alone()?);
+    let least = mean(&least);
+    let of = format!("limit ({} frames/s on all cores)", number(least));
     let rates = |wanted: usize| {
         let of_these = measured.iter().filter(|(clients, _)| *clients == wanted);
         mean(&of_these.map(|(_, load)| load.rate).collect::<Vec<_>>())
@@ -98,8 +111,16 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
         .cycle()
         .take(MOST)
         .collect();
-    let time = Duration::from_secs(seconds(2));
-    let shared = load(&server.websocket(), &one, frames, 1, time).await?;
+    let time = Duration::from_secs_f64(short);
+    let shared = load(
+        &server.websocket(),
+        &one,
+        frames,
+        1,
+        Options::default(),
+        time,
+    )
+    .await?;
     let row = Row::new(
         "64 clients of one video",
         &clip.name,

@@ -38,6 +38,7 @@ pub(crate) async fn load(
     videos: &[String],
     frames: &[Frame],
     batch: usize,
+    options: Options,
     time: Duration,
 ) -> Result<Load> {
     let opening = videos.iter().map(|video| Client::open(url, video));
@@ -45,7 +46,7 @@ pub(crate) async fn load(
     let end = Instant::now() + time;
     let running = (0u64..).zip(clients).map(|(seed, client)| {
         let random = StdRng::seed_from_u64(seed);
-        one(client, frames, batch, end, random)
+        one(client, frames, batch, options, end, random)
     });
     let latencies = try_join_all(running).await?;
     let each: Vec<usize> = latencies.iter().map(Vec::len).collect();
@@ -60,6 +61,7 @@ async fn one(
     mut client: Client,
     frames: &[Frame],
     batch: usize,
+    options: Options,
     end: Instant,
     mut random: StdRng,
 ) -> Result<Vec<f64>> {
@@ -71,7 +73,7 @@ async fn one(
         // Tags need not be told apart here.
         let tag = random.random_range(0..1 << 20);
         let tagged = some.iter().map(|frame| (*frame, tag));
-        let sent = client.ask_tagged(tagged, &Options::default()).await?;
+        let sent = client.ask_tagged(tagged, &options).await?;
         for _ in &some {
             let answer = client.answer().await?;
             answer.image.map_err(anyhow::Error::msg)?;

@@ -107,7 +107,7 @@ impl Felt {
 const AS_A_VIEWER: Options = Options {
     replace: Some(true),
     preview: Some(true),
-    priority: None,
+    quality: None,
 };
 
 /// Plays the events and takes every answer.
@@ -179,7 +179,7 @@ fn felt(events: &[Event], sent: &[std::time::Instant], answers: &[Answer]) -> Re
 /// Untouched videos, then the trace on three states of the server.
 pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
     report.begin("scrub", "a person with a timeline, previews on")?;
-    let (points, seconds) = if bench.quick { (10, 8.0) } else { (24, 20.0) };
+    let (points, seconds) = if bench.quick { (10, 15.0) } else { (24, 20.0) };
     let Bench {
         clips,
         shelf,

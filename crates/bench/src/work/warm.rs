@@ -12,16 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::Client;
-use crate::clips::Clip;
-use crate::limit::{Cores, Frame};
+use crate::client::{Client, Options};
+use crate::clips::{Clip, Structure};
+use crate::limit::{Frame, QUALITY};
 use crate::report::{Goal, Plot, Report, Row, number};
 use crate::server::Setup;
-use crate::stats::{mean, median, quantile};
+use crate::stats::{median, quantile};
 use crate::work::many::load;
 use crate::work::{Bench, ms};
 
-/// What images should weigh.
+/// What images are to weigh, in bytes.
 const WANTED: f64 = 200e3;
 /// Frames that are kept warm.
 const FRAMES: usize = 60;
@@ -32,18 +32,7 @@ const BATCH: usize = 10;
 /// Latency for one client, throughput for some.
 pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()> {
     report.begin("warm", "random frames that were asked for before")?;
-    let mut sizes = Vec::new();
-    let Bench { clips, limit, .. } = &mut *bench;
-    for (at, clip) in clips.iter().enumerate() {
-        let closure = clip.source.closure(0)?;
-        let (_, image) = limit.frame(&clip.source, &closure, Cores::All)?;
-        sizes.push((at, image.len() as f64));
-    }
-    let off = |size: f64| (size / WANTED).ln().abs();
-    let nearest = sizes.iter().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
-    let clip = nearest
-        .and_then(|(at, _)| bench.clips.get(*at))
-        .context("no clips")?;
+    let clip = bench.clip(1080, Structure::Default)?;
     let (rounds, time) = if bench.quick { (200, 2) } else { (500, 4) };
     let time = Duration::from_secs(time);
     let step = clip.source.frames().len().div_ceil(FRAMES);
@@ -55,31 +44,37 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
     let name = bench.shelf.put(clip, 1)?.remove(0);
     let server = setup.start(&bench.shelf)?;
     let mut client = Client::open(&server.websocket(), &name).await?;
-    let images = client.batch(&frames).await?;
-    let size = mean(
-        &images
-            .iter()
-            .map(|(_, i)| i.len() as f64)
-            .collect::<Vec<_>>(),
-    );
+    let options = heavy_enough(&mut client, &frames).await?;
+    let mut size = 0.0;
+    for &frame in &frames {
+        size += client.frame_as(frame, &options).await?.1.len() as f64 / frames.len() as f64;
+    }
     let bare = start_bare(size as usize)?;
     let mut other = Client::open(&format!("ws://{bare}/ws"), &name).await?;
     let (mut served, mut least) = (Vec::new(), Vec::new());
     let order = frames.iter().cycle().step_by(7).take(rounds);
     for (turn, &frame) in order.enumerate() {
         if turn % 2 == 0 {
-            served.push(ms(client.frame(frame).await?.0));
+            served.push(ms(client.frame_as(frame, &options).await?.0));
             least.push(ms(other.frame(frame).await?.0));
         } else {
             least.push(ms(other.frame(frame).await?.0));
-            served.push(ms(client.frame(frame).await?.0));
+            served.push(ms(client.frame_as(frame, &options).await?.0));
         }
     }
     drop((client, other));
     latency_rows(report, clip, &served, &least, size)?;
     let videos = vec![name; CLIENTS];
-    let sending = load(&format!("ws://{bare}/ws"), &videos, &frames, BATCH, time).await?;
-    let serving = load(&server.websocket(), &videos, &frames, BATCH, time).await?;
+    let sending = load(
+        &format!("ws://{bare}/ws"),
+        &videos,
+        &frames,
+        BATCH,
+        options,
+        time,
+    )
+    .await?;
+    let serving = load(&server.websocket(), &videos, &frames, BATCH, options, time).await?;
     let row = Row::new(
         format!("{CLIENTS} clients"),
         &clip.name,
@@ -98,6 +93,20 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
         "{BATCH} frames a message; the clients share the cores with the server"
     ));
     report.row(row)
+}
+
+/// The lowest quality, from the usual one on, whose images weigh what is wanted.
+async fn heavy_enough(client: &mut Client, frames: &[Frame]) -> Result<Options> {
+    let first = *frames.first().context("a clip without frames")?;
+    let mut options = Options::default();
+    for quality in QUALITY..100 {
+        options.quality = Some(quality);
+        let (_, image) = client.frame_as(first, &options).await?;
+        if image.len() as f64 >= WANTED {
+            break;
+        }
+    }
+    Ok(options)
 }
 
 fn latency_rows(
