@@ -169,7 +169,7 @@ fn ready(world: &World) -> BTreeMap<ClientId, &Client> {
     let alone = world.schedule.passes.values().any(|p| p.alone);
     let clients = world.schedule.clients.iter();
     clients
-        .filter(|(id, c)| !c.blocked && !c.runnable.is_empty() && !(alone && **id == world.harvest))
+        .filter(|(id, c)| !(c.blocked || c.runnable.is_empty() || alone && **id == world.harvest))
         .map(|(id, c)| (*id, c))
         .collect()
 }

@@ -232,3 +232,17 @@ fn what_a_pass_puts_back_may_be_what_it_stops_for() {
     world.settle();
     assert_eq!(world.answers, [1, 0]);
 }
+
+#[test]
+fn who_left_it_to_a_worker_that_waited_is_told_when_that_one_does_something_else() {
+    let (mut world, _) = at_work_for_bulk();
+    let looks = world.client();
+    world.workers.push(Worker::Idle);
+    world.schedule.set_idle(true);
+    asks(&mut world, looks, 1, 0);
+    world.step(0);
+    let signal = world.passes().next().expect("at work").signal.clone();
+    assert!(!signal.is_set());
+    world.schedule.set_idle(false);
+    assert!(signal.is_set());
+}

@@ -7,7 +7,7 @@ use super::check;
 use crate::schedule::clients::{BULK_PATIENCE, INTERACTIVE};
 use crate::schedule::{
     Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, OrderId, PassId, Picked,
-    Purpose, Schedule, Signal, Stage, TicketId, Waiter, Wish,
+    Purpose, Schedule, Signal, TicketId, Waiter, Wish,
 };
 use crate::ticket::{Output, Priority};
 
@@ -100,7 +100,7 @@ fn stands(sample: u32, start: u32) -> Stands {
 /// A sample and what it depends on: every fourth before it, and one that says not what it
 /// depends on itself.
 fn closure(sample: u32, start: u32) -> impl Iterator<Item = u32> {
-    (start..=sample).filter(move |s| (s - start) % 4 == 0 || *s % GOP == 7 || *s == sample)
+    (start..=sample).filter(move |s| (s - start).is_multiple_of(4) || *s % GOP == 7 || *s == sample)
 }
 
 pub(super) fn name(video: u8) -> String {
@@ -538,20 +538,6 @@ impl World {
 
     pub(super) fn spent(&self, client: ClientId) -> u64 {
         self.schedule.clients[&client].spent
-    }
-
-    /// The order for an image, which must be there.
-    pub(super) fn order(&self, video: u8, sample: u32) -> OrderId {
-        let image = ImageKey {
-            video: name(video).into(),
-            sample,
-            output: Output::default(),
-        };
-        self.schedule.by_image[&image]
-    }
-
-    pub(super) fn is_runnable(&self, order: OrderId) -> bool {
-        self.schedule.orders[&order].stage == Stage::Runnable
     }
 }
 
