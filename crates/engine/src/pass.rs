@@ -403,7 +403,10 @@ impl Pass<'_> {
             _ => Spread::Single,
         };
         let decoder = self.worker.decoder(self.core, spread)?;
-        Ok((Standing::empty(decoder, spread, self.core.rest.slot()), fresh))
+        Ok((
+            Standing::empty(decoder, spread, self.core.rest.slot()),
+            fresh,
+        ))
     }
 
     /// Gives a decoder the samples of a way, one by one.
