@@ -11,7 +11,7 @@
 //! client: nothing is made for a client that does not take what is ready.
 
 mod at_hand;
-mod cache;
+pub mod cache;
 mod caches;
 pub mod catalog;
 mod client;

@@ -133,7 +133,11 @@ impl Rest {
             empty => empty,
         };
         let Some((_, standing)) = at.and_then(|at| all.remove(at)) else {
-            let closed = if self.is_full() { all.pop_front() } else { None };
+            let closed = if self.is_full() {
+                all.pop_front()
+            } else {
+                None
+            };
             // Closing it takes a while.
             drop(all);
             drop(closed);

@@ -106,7 +106,8 @@ impl Facts {
             facts.irap_before.push(irap);
             let view = View::new(graph, &facts);
             let picture = graph.picture(unit);
-            let edges = view.edges(unit);
+            let edges = view.edges(unit).iter().copied();
+            let edges: Vec<UnitIndex> = edges.chain(view.previous(unit)).collect();
             let reaches = |of: &[bool]| {
                 edges
                     .iter()
@@ -240,12 +241,31 @@ impl<'g> View<'g> {
         own.into_iter().chain(before)
     }
 
+    /// The pictures without which a decoder would take one long-term picture for another: the one
+    /// right before the unit, and for a RASL picture the one before its IRAP, too. (To others an
+    /// IRAP is where they begin, whatever its RPS keeps for RASL pictures.)
+    fn previous(self, unit: UnitIndex) -> impl Iterator<Item = UnitIndex> + 'g {
+        let nal_type = self.graph.nal_type(unit);
+        let own = Some(unit).filter(|_| !nal_type.is_some_and(NalType::is_irap));
+        let rasl = nal_type.is_some_and(NalType::is_rasl);
+        let irap = self.own_irap(unit).filter(|_| rasl);
+        own.into_iter().chain(irap).filter_map(move |unit| {
+            let needed = self.graph.picture(unit).is_some_and(|p| p.needs_previous);
+            // RASL pictures that no decoder decodes change nothing.
+            let counts = |&u: &UnitIndex| match self.graph.picture(u) {
+                Some(p) => p.uncertain || !self.is_left_out(p),
+                None => self.graph.nal_type(u).is_some(),
+            };
+            (0..unit).rev().take_while(|_| needed).find(counts)
+        })
+    }
+
     /// What has to be decoded before a unit, directly: its references and its entry points.
     pub(crate) fn needs(self, unit: UnitIndex) -> impl Iterator<Item = UnitIndex> + 'g {
-        self.edges(unit)
-            .iter()
-            .copied()
+        let edges = self.edges(unit).iter().copied();
+        edges
             .chain(self.entry_points(unit))
+            .chain(self.previous(unit))
     }
 
     /// The target, what it depends on, and its entry points; ascending.

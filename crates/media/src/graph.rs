@@ -9,6 +9,7 @@
 //! The decoded picture buffer is followed as the standard does (8.3.2): a picture that an RPS in
 //! between has dropped is not found again, so a damaged stream cannot make a wrong edge.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -112,6 +113,10 @@ pub struct Picture {
     pub active_missing: bool,
     /// Headers before it, back to its IRAP, could not all be read: its edges are not reliable.
     pub uncertain: bool,
+    /// Its RPS names a long-term picture by the least significant bits of its POC alone, and other
+    /// pictures of the sequence had the same. The one that is meant is known by what the pictures
+    /// before have dropped: a decoder must be given the picture right before this one.
+    pub needs_previous: bool,
     /// CTB rows can be decoded in parallel (WPP).
     pub wavefront: bool,
     /// The SPS in force.
@@ -125,6 +130,9 @@ struct DpbState {
     poc: PocState,
     /// Reference pictures in the DPB, with their POC.
     present: Vec<(UnitIndex, i32)>,
+    /// By `PicOrderCntVal` & (`MaxPicOrderCntLsb` − 1), where there are long-term pictures: a POC
+    /// that was decoded or named in this sequence, and whether there was another one.
+    counts: HashMap<i32, (i32, bool)>,
     irap: Option<UnitIndex>,
     /// An end-of-sequence NAL unit stood before the next picture, or nothing did.
     sequence_ended: bool,
@@ -343,6 +351,7 @@ impl ReferenceGraph {
         }
         if starts_sequence {
             state.present.clear();
+            state.counts.clear();
         }
         let log2_max = slice.sps.log2_max_poc_lsb;
         let poc = state.poc.next(
@@ -357,6 +366,9 @@ impl ReferenceGraph {
             present.iter().rev().find(|(_, p)| *p == wanted).copied()
         };
         let mut kept: Vec<(UnitIndex, i32)> = Vec::new();
+        // The POCs that the RPS names, and those that it names by their lowest bits.
+        let mut names = vec![poc];
+        let mut by_lsb = Vec::new();
         // PocStCurrBefore, PocStCurrAfter, PocLtCurr: present entry or None where it is missing.
         let mut before = Vec::new();
         let mut after = Vec::new();
@@ -366,7 +378,9 @@ impl ReferenceGraph {
             (&part.short_term.positive, &mut after),
         ] {
             for entry in entries {
-                let found = find_poc(&state.present, poc.wrapping_add(entry.delta_poc));
+                let named = poc.wrapping_add(entry.delta_poc);
+                names.push(named);
+                let found = find_poc(&state.present, named);
                 kept.extend(found);
                 if entry.used {
                     current.push(found.map(|f| f.0));
@@ -381,10 +395,12 @@ impl ReferenceGraph {
                     let full = poc
                         .wrapping_sub(msb)
                         .wrapping_sub((poc & mask).wrapping_sub(entry.poc_lsb as i32));
+                    names.push(full);
                     find_poc(&state.present, full)
                 }
                 None => {
                     let lsb = entry.poc_lsb as i32;
+                    by_lsb.push(lsb);
                     state
                         .present
                         .iter()
@@ -402,6 +418,16 @@ impl ReferenceGraph {
         if !state.uncertain && kept.iter().any(|&(_, p)| p == poc) {
             return Err(Unreadable::DuplicatePoc);
         }
+
+        if slice.sps.long_term_present {
+            for named in names {
+                let (first, others) = state.counts.entry(named & mask).or_insert((named, false));
+                *others |= *first != named;
+            }
+        }
+        let several = |lsb: &i32| state.counts.get(lsb).is_some_and(|c| c.1);
+        // Nothing is left of what lies before a sequence.
+        let needs_previous = !starts_sequence && by_lsb.iter().any(several);
 
         let mut active = Vec::new();
         let mut slice_type = part.slice_type;
@@ -443,6 +469,7 @@ impl ReferenceGraph {
             active_references,
             active_missing,
             uncertain: state.uncertain || leading_of_uncertain,
+            needs_previous,
             wavefront: slice.pps.wavefront,
             sps: Arc::clone(&slice.sps),
         })

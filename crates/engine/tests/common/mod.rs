@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{
-    Client, Engine, EngineConfig, FrameEvent, FrameOutcome, FrameTarget, FrameTicket, Output,
-    RequestOptions, Video,
+    Client, Engine, EngineConfig, FrameErrorCode, FrameEvent, FrameOutcome, FrameTarget,
+    FrameTicket, Output, RequestOptions, Video,
 };
 use futures::FutureExt;
 use media::graph::ReferenceGraph;
@@ -246,23 +246,23 @@ pub(crate) fn ready(ticket: &mut FrameTicket) -> Option<FrameEvent> {
     ticket.next().now_or_never().flatten()
 }
 
-/// Which of these pictures are in the cache. What is not is not waited for.
-pub(crate) fn cached(client: &Client, video: &Arc<Video>, samples: &[DecodeIndex]) -> Vec<usize> {
+/// Which of these pictures are in the cache, by their places. What is not is not waited for.
+pub(crate) async fn cached(
+    client: &Client,
+    video: &Arc<Video>,
+    samples: &[DecodeIndex],
+) -> Vec<usize> {
+    // What is in memory is answered before the request returns.
     let mut ticket = request_of(client, video, samples);
-    let mut there = Vec::new();
-    // What is in memory is answered at once; a hole in the order is made up for by cancelling.
-    for position in 0..samples.len() {
-        match ready(&mut ticket) {
-            Some(FrameEvent::Outcome(o)) if o.result.is_ok() => {
-                assert_eq!(o.position, position);
-                there.push(position);
-            }
-            _ => {
-                ticket.cancel(position);
-                assert!(ready(&mut ticket).is_some());
-            }
-        }
+    ticket.cancel_all();
+    let got = outcomes(ticket, samples.len()).await;
+    let (there, missing): (Vec<_>, Vec<_>) = got.into_iter().partition(|o| o.result.is_ok());
+    for outcome in missing {
+        assert_eq!(outcome.result.unwrap_err().code, FrameErrorCode::Cancelled);
     }
+    check_numbers(video, samples, &there);
+    let mut there: Vec<usize> = there.iter().map(|o| o.position).collect();
+    there.sort_unstable();
     there
 }
 

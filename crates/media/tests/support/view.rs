@@ -27,6 +27,9 @@ pub struct Truth {
     pub active: BTreeSet<usize>,
     pub active_missing: bool,
     pub left_out: bool,
+    /// The pictures before it and before its IRAP, where a decoder needs them to tell long-term
+    /// pictures from each other.
+    pub previous: BTreeSet<usize>,
 }
 
 pub struct View<'s> {
@@ -50,6 +53,8 @@ impl<'s> View<'s> {
         let (mut damaged, mut guessed) = (false, false);
         let mut sequence_from = first;
         let mut begins = false;
+        let mut counts = BTreeSet::new();
+        let mut before_irap = None;
         for (u, au) in stream.aus.iter().enumerate().skip(first) {
             let t = &mut truths[u];
             t.irap_before = irap;
@@ -77,7 +82,27 @@ impl<'s> View<'s> {
             let there = |r: &Option<usize>| r.filter(|&r| r >= sequence_from);
             t.rps = au.rps.iter().filter_map(there).collect();
             t.active = au.active.iter().filter_map(there).collect();
+            let max = 1 << stream.log2_max_poc_lsb;
+            counts.retain(|_| !t.starts);
+            let by_lsb = au.names.iter().filter(|n| n.by_lsb);
+            let plain = au.names.iter().filter(|n| !n.by_lsb);
+            counts.extend(plain.map(|n| n.poc).chain([au.poc]));
+            let lsb = |poc: i32| poc.rem_euclid(max);
+            let several = |poc: i32| counts.iter().filter(|&&c| lsb(c) == lsb(poc)).count() > 1;
+            let ambiguous = by_lsb.into_iter().any(|n| several(n.poc));
             t.active_missing = au.active.iter().any(|r| there(r).is_none());
+            let is_rasl = is_rasl(au.nal_type);
+            let mut previous = None;
+            if ambiguous && !t.starts {
+                let counts = |t: &Truth| !t.left_out || t.uncertain;
+                previous = (first..u).rev().find(|&p| counts(&truths[p]));
+            }
+            if is_irap(au.nal_type) {
+                before_irap = previous;
+            } else {
+                let of_irap = before_irap.filter(|_| is_rasl);
+                truths[u].previous = previous.into_iter().chain(of_irap).collect();
+            }
         }
         Self {
             stream,
@@ -105,6 +130,7 @@ impl<'s> View<'s> {
             let mut more = all.clone();
             for &u in &all {
                 more.extend(self.edges(u, depth));
+                more.extend(&self.truths[u].previous);
                 if iraps {
                     let irap = self.truths[u].irap;
                     more.extend(irap);
