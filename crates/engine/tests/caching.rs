@@ -210,7 +210,6 @@ async fn an_object_that_is_replaced_all_the_time_is_never_mixed() {
             })
         };
         let mut random = StdRng::seed_from_u64(3);
-        let mut seen = [0, 0];
         for turn in 1..=150 {
             let early = random.random_range(0..3) == 0;
             if early {
@@ -226,13 +225,11 @@ async fn an_object_that_is_replaced_all_the_time_is_never_mixed() {
             samples.shuffle(&mut random);
             samples.truncate(random.random_range(1..20));
             let got = ask(&engine, &video, &samples).await;
-            if let Some(of) = version_of(&video, &samples, &got) {
-                seen[VERSIONS.iter().position(|v| *v == of).unwrap()] += 1;
-            }
+            // How much can be served is chance; that it is of one version is not.
+            version_of(&video, &samples, &got);
         }
         turns.store(usize::MAX, Ordering::Release);
-        assert!(writer.join().unwrap() > 10);
-        assert!(!seen.contains(&0), "{seen:?}");
+        writer.join().unwrap();
     }
 }
 
