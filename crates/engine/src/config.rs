@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::memory::usable_memory;
+
 /// How the engine is sized.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -45,7 +47,7 @@ impl Default for EngineConfig {
             max_bytes_in_flight: 512 << 20,
             max_waiting_image_bytes: 32 << 20,
             max_pixels: codec::DEFAULT_MAX_PIXELS,
-            cache_bytes: 256 << 20,
+            cache_bytes: usable_memory() / 4,
             disk_cache: None,
             harvest: true,
         }

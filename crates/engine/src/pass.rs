@@ -40,6 +40,7 @@ pub(crate) struct Pass<'a> {
     /// Nothing of it is for anybody's request.
     harvest: bool,
     began: Instant,
+    plan_nanos: u64,
     decode_nanos: u64,
     decoded: u64,
 }
@@ -93,17 +94,19 @@ pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Vid
         kept: BTreeSet::new(),
         harvest: cells.is_empty(),
         began,
+        plan_nanos: 0,
         decode_nanos: 0,
         decoded: 0,
     };
     pass.work(picked.claims);
-    let (decoded, nanos) = (pass.decoded, pass.decode_nanos);
+    let (decoded, nanos, planned) = (pass.decoded, pass.decode_nanos, pass.plan_nanos);
     ending.kept = std::mem::take(&mut pass.kept);
     core.counters.stages.decode.add(nanos);
     if pass.harvest {
         add(&core.counters.access_units_harvested, decoded);
     }
     for (cells, _) in &cells {
+        cells.stages.plan.add(planned);
         cells.stages.decode.add(nanos);
         add(&cells.access_units_decoded, decoded);
     }
@@ -163,7 +166,8 @@ impl Pass<'_> {
         let run = Arc::clone(&self.run);
         let began = Instant::now();
         let planner = tracing::debug_span!("plan").in_scope(|| run.planner(video.index()));
-        counters.stages.plan.add(nanos_since(began));
+        self.plan_nanos = nanos_since(began);
+        counters.stages.plan.add(self.plan_nanos);
         let Some(first) = claims.first().copied() else {
             return;
         };
@@ -179,9 +183,8 @@ impl Pass<'_> {
         self.refuse_broken(planner);
         if fallbacks.first().is_some_and(|c| c.order == first.order) {
             // What comes first is not kept waiting by what could be decoded without it.
-            for target in self.wanted.keys().copied().collect::<Vec<_>>() {
-                self.put_back(target);
-            }
+            let others: Vec<DecodeIndex> = self.wanted.keys().copied().collect();
+            self.put_back(&others);
         }
         if self.wanted.is_empty() {
             for claim in fallbacks {
@@ -193,9 +196,7 @@ impl Pass<'_> {
             return;
         }
         // These are decoded in a pass of their own.
-        for claim in fallbacks {
-            self.give_back(claim);
-        }
+        self.give_back(fallbacks);
         self.serve_what_is_at_hand();
         if !self.wanted.is_empty() {
             self.decode_exactly(planner, DecodeIndex(first.sample));
@@ -312,9 +313,7 @@ impl Pass<'_> {
                 self.fail(lead, "the picture cannot be reached");
                 continue;
             }
-            for beyond in way.beyond {
-                self.put_back(beyond);
-            }
+            self.put_back(&way.beyond);
             let spread = standing.spread;
             let end = self.follow(planner, &mut standing, way.next);
             let flushed = !matches!(end, End::Done | End::Stopped);
@@ -458,9 +457,7 @@ impl Pass<'_> {
             let sample = DecodeIndex(c.sample);
             matches!(planner.standing(sample), Stands::Exact)
         });
-        for claim in other {
-            self.give_back(claim);
-        }
+        self.give_back(other);
         add(&self.core.counters.joined_passes, exact.len() as u64);
         for claim in exact {
             let sample = DecodeIndex(claim.sample);
@@ -670,15 +667,25 @@ impl Pass<'_> {
         in_stream.or(container.map(|d| d.colour).unwrap_or_default())
     }
 
-    fn put_back(&mut self, target: DecodeIndex) {
-        for claim in self.wanted.remove(&target).unwrap_or_default() {
-            self.give_back(claim);
-        }
+    /// Leaves targets to another pass.
+    fn put_back(&mut self, targets: &[DecodeIndex]) {
+        let claims = targets.iter().filter_map(|t| self.wanted.remove(t));
+        let claims = claims.flatten().collect();
+        self.give_back(claims);
     }
 
-    /// Leaves an order to another pass: to one of a worker that waits for work, if there is one.
-    fn give_back(&self, claim: Claim) {
-        self.core.lock().schedule.unclaim(self.id, claim.order);
+    /// Leaves orders to another pass: to one of a worker that waits for work, if there is one. All
+    /// at once, so that it plans them together.
+    fn give_back(&self, claims: Vec<Claim>) {
+        if claims.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.core.lock();
+            for claim in claims {
+                state.schedule.unclaim(self.id, claim.order);
+            }
+        }
         self.core.wake.notify_one();
     }
 

