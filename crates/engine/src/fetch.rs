@@ -22,15 +22,21 @@ pub(crate) fn pump(core: &Arc<Core>) {
         bytes: core.config.max_bytes_in_flight,
     };
     loop {
-        let Some(fetch) = core.lock().schedule.next_fetch(limits, size) else {
+        let mut state = core.lock();
+        let Some(fetch) = state.schedule.next_fetch(limits, size) else {
             return;
         };
-        // What is in memory is there at once.
+        // What is in memory is there at once, while the schedule is held: else somebody who pumps
+        // beside could make something less urgent runnable before it.
         let run = core.caches.run(&fetch.gop);
         if let Some(run) = run.filter(|run| run.end() >= fetch.to) {
-            deliver(core, &fetch.gop, run);
+            let (end, bytes) = (run.end(), run.bytes());
+            state.schedule.fetched(&fetch.gop, run, end, bytes);
+            drop(state);
+            core.wake.notify_all();
             continue;
         }
+        drop(state);
         let guard = Guard {
             core: Arc::clone(core),
             gop: Some(fetch.gop.clone()),
