@@ -37,13 +37,21 @@ check() {
         lacks "ffmpeg and ffprobe with libx265" ffmpeg
     fi
     # bindgen reads the FFmpeg headers with libclang and clang's own headers.
+    # libclang-cpp, another library with almost its name, is no help.
     if [ -z "${LIBCLANG_PATH:-}" ]; then
-        any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* \
-            /usr/lib64/libclang*.so* /usr/lib64/llvm*/lib/libclang*.so* /usr/lib/libclang.so* \
-            /usr/local/lib/libclang.so* /opt/homebrew/opt/llvm/lib/libclang.dylib \
+        any_file /usr/lib/llvm-*/lib/libclang{,-[0-9]*}.so* /usr/lib/*/libclang{,-[0-9]*}.so* \
+            /usr/lib64/libclang{,-[0-9]*}.so* /usr/lib64/llvm*/lib/libclang{,-[0-9]*}.so* \
+            /usr/lib/libclang.so* /usr/local/lib/libclang.so* \
+            /opt/homebrew/opt/llvm/lib/libclang.dylib \
             /usr/local/opt/llvm/lib/libclang.dylib \
             /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
             /Applications/Xcode.app || lacks "libclang" libclang-dev
+        any_file /usr/lib/llvm-*/lib/clang/*/include/stddef.h \
+            /usr/lib{,64}/clang/*/include/stddef.h /usr/local/lib/clang/*/include/stddef.h \
+            /opt/homebrew/opt/llvm/lib/clang/*/include/stddef.h \
+            /usr/local/opt/llvm/lib/clang/*/include/stddef.h \
+            /Library/Developer/CommandLineTools/usr/lib/clang/*/include/stddef.h \
+            /Applications/Xcode.app || lacks "clang's headers" libclang-dev
     fi
     # libjpeg-turbo is built from source.
     has cmake || lacks "cmake" cmake
