@@ -33,7 +33,8 @@ def encode(array, rgb):
 
 class Peer:
     def prepare(self):
-        """Before each single frame, while no clock runs."""
+        """Before each single frame, while no clock runs: whatever was decoded before is of no use
+        to it, as for the others."""
 
 
 class Ffmpeg(Peer):
@@ -120,6 +121,10 @@ class TorchCodec(Peer):
             path, dimension_order="NHWC", num_ffmpeg_threads=0, seek_mode="exact"
         )
 
+    def prepare(self):
+        # It goes on from where it stands. At the beginning, that saves nothing.
+        self.video.get_frame_at(0)
+
     def frame(self, n):
         return encode(self.video.get_frame_at(n).data.numpy(), rgb=True)
 
@@ -141,8 +146,7 @@ class Decord(Peer):
         self.prepare()
 
     def prepare(self):
-        # Between two requests it decodes on, for as long as nobody asks: the next frame would be
-        # at hand already, decoded in the time of others.
+        # It goes on from where it stands, and between two requests it decodes on.
         self.video = self.decord.VideoReader(self.path, num_threads=0)
 
     def frame(self, n):

@@ -1,5 +1,5 @@
-//! Others that give frames of a video, each a process of scripts/bench-peers/peer.py that waits for
-//! its turn.
+//! Others that give frames of a video, each a process of scripts/bench-peers/peer.py that is stopped
+//! until it is its turn: some have threads that decode on while nobody asks.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::json;
 use testkit::directories;
@@ -104,7 +105,13 @@ impl Peer {
             bail!(why);
         }
         peer.version = reply.version.unwrap_or_default();
+        peer.signal(Signal::STOP)?;
         Ok(peer)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .with_context(|| format!("cannot stop and resume {}", self.name))
     }
 
     /// Opens a clip.
@@ -127,8 +134,10 @@ impl Peer {
     }
 
     fn ask(&mut self, command: &serde_json::Value) -> Result<(Reply, Vec<Vec<u8>>)> {
+        self.signal(Signal::CONT)?;
         writeln!(self.requests, "{command}")?;
         let (reply, images) = self.reply()?;
+        self.signal(Signal::STOP)?;
         match reply.failed {
             Some(why) => bail!("{}: {why}", self.name),
             None => Ok((reply, images)),

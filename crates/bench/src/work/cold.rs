@@ -1,7 +1,7 @@
 //! A random frame of a video that the server has never decoded anything of, with caches and
 //! harvest off: each turn asks for one frame of a copy of its own. The same frame then from the
-//! limit, and from the peers, who keep their decoder open on one file and may profit from where it
-//! stands.
+//! limit, and from the peers, who keep one file open, but do not profit from what they have decoded
+//! before.
 
 use anyhow::Result;
 use rand::rngs::StdRng;
@@ -22,7 +22,7 @@ pub(crate) struct Cold {
     pub(crate) structure: Structure,
     pub(crate) served: Vec<f64>,
     pub(crate) limit: Vec<f64>,
-    /// Name, times, wrong frames.
+    /// Name, times of the first of these frames, wrong frames.
     pub(crate) peers: Vec<(&'static str, Vec<f64>, usize)>,
     /// Access units of the closure, and from the IRAP on.
     units: Vec<(f64, f64)>,
@@ -36,14 +36,14 @@ pub(crate) struct Cold {
 }
 
 impl Cold {
-    /// The fastest peer's median, and its name.
-    pub(crate) fn fastest_peer(&self) -> Option<(f64, &'static str)> {
+    /// The times of the peer whose median is the least, and its name.
+    pub(crate) fn fastest_peer(&self) -> Option<(&[f64], &'static str)> {
         let exact = self
             .peers
             .iter()
             .filter(|(_, times, wrong)| !times.is_empty() && *wrong == 0);
-        let medians = exact.map(|(name, times, _)| (median(times), *name));
-        medians.min_by(|a, b| a.0.total_cmp(&b.0))
+        let times = exact.map(|(name, times, _)| (times.as_slice(), *name));
+        times.min_by(|a, b| median(a.0).total_cmp(&median(b.0)))
     }
 }
 
@@ -231,16 +231,17 @@ fn rows(report: &mut Report, clip: &Clip, cold: &Cold, earlier: &[Cold]) -> Resu
     report.row(against_limit("server", clip, cold))?;
     let ours = median(&cold.served);
     for (name, times, wrong) in &cold.peers {
-        let theirs = median(times);
         let note = format!("{} frames, {wrong} wrong", times.len());
-        let row = Row::new(*name, &clip.name, theirs, "ms")
-            .ratio(theirs / ours, format!("server ({} ms)", number(ours)));
+        // On the frames that both gave.
+        let row = Row::new(*name, &clip.name, median(times), "ms")
+            .ratio(paired(times, &cold.served), "server".to_owned());
         report.row(row.note(note))?;
     }
     if let (Some((theirs, name)), Structure::Default) = (cold.fastest_peer(), clip.structure) {
-        let gain = theirs / ours;
+        let gain = paired(theirs, &cold.served);
+        let of = format!("faster than {name} ({} ms)", number(median(theirs)));
         let row = Row::new("server, against the fastest peer", &clip.name, ours, "ms")
-            .ratio(gain, format!("faster than {name} ({} ms)", number(theirs)))
+            .ratio(gain, of)
             .goal(Goal::at_least(gain, 1.5, "× fastest peer"));
         report.row(row)?;
     }
@@ -248,6 +249,8 @@ fn rows(report: &mut Report, clip: &Clip, cold: &Cold, earlier: &[Cold]) -> Resu
     if let Structure::Converted = clip.structure
         && let Some((theirs, name)) = earlier.iter().find(same).and_then(Cold::fastest_peer)
     {
+        // Other frames of another file: there are no pairs.
+        let theirs = median(theirs);
         let gain = theirs / ours;
         let of = format!(
             "faster than {name} on the default clip ({} ms)",
