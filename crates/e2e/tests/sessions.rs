@@ -261,10 +261,11 @@ async fn a_client_that_is_killed_mid_burst_takes_its_work_with_it() {
         log
     };
     let encoded = figures(&log, "images_encoded");
-    // What was being made of the picture at hand may have been finished.
+    // The session has ended when nothing is made for it any more, but for the images that were in
+    // the making: of each of two pictures one.
     let made = encoded[1] - encoded[0];
     assert!(
-        (100..=140).contains(&made),
+        (100..=102).contains(&made),
         "{made} images: {encoded:?}\n{log}"
     );
     assert!(!log.contains("frames=3960"), "{log}");

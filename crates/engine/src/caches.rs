@@ -163,7 +163,9 @@ impl Caches {
 
     /// Keeps a run; `whole`: nothing will be put behind it.
     pub(crate) fn keep_run(&self, key: &GopKey, run: &Arc<Run>, whole: bool) {
+        // What is not taken there is not put together, either: it may be large.
         if let Some(disk) = &self.disk
+            && disk.takes(run.bytes())
             && run.goes_to_disk(whole)
         {
             let mut all = BytesMut::with_capacity(usize::try_from(run.bytes()).unwrap_or(0));

@@ -47,7 +47,7 @@ impl Client {
             shared: Arc::new(ClientShared {
                 inner: Arc::clone(inner),
                 id,
-                room: Arc::new(Room::new(most)),
+                room: Arc::new(Room::new(most, &inner.core.rooms)),
                 cells: Arc::default(),
             }),
         }
@@ -215,6 +215,7 @@ impl Request {
 
     fn submit(&self, wishes: Vec<Wish<Arc<Video>, Option<Sink>>>) {
         let core = self.core();
+        self.sink.is_queued();
         let mut made = Vec::new();
         {
             let mut state = core.lock();

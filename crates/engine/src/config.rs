@@ -19,6 +19,9 @@ pub struct EngineConfig {
     pub max_bytes_in_flight: u64,
     /// Encoded bytes of one client that may wait for being taken.
     pub max_waiting_image_bytes: usize,
+    /// Encoded bytes of all clients that may wait for being taken: the more do, the fewer may for
+    /// each, but half a MiB always.
+    pub max_waiting_bytes_in_all: usize,
     /// The largest picture that is decoded, in luma samples.
     pub max_pixels: u64,
     /// Bytes of images, compressed runs and indexes that are kept in memory; 0: nothing is.
@@ -46,6 +49,7 @@ impl Default for EngineConfig {
             max_group_bytes: 256 << 20,
             max_bytes_in_flight: 512 << 20,
             max_waiting_image_bytes: 32 << 20,
+            max_waiting_bytes_in_all: (usable_memory() / 16).clamp(64 << 20, 512 << 20) as usize,
             max_pixels: codec::DEFAULT_MAX_PIXELS,
             cache_bytes: usable_memory() / 4,
             disk_cache: None,

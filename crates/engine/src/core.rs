@@ -17,7 +17,7 @@ use crate::run::Run;
 use crate::schedule::{ClientId, GopKey, Purpose, Schedule, Waiter};
 use crate::standing::Rest;
 use crate::stats::Counters;
-use crate::ticket::{EncodedImage, Sink};
+use crate::ticket::{EncodedImage, Rooms, Sink};
 use crate::video::Video;
 
 /// `None`: nobody is told.
@@ -29,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) caches: Caches,
     pub(crate) rest: Rest,
+    /// What waits for being taken.
+    pub(crate) rooms: Arc<Rooms>,
     /// Videos that are being opened, by name.
     pub(crate) openings: Joint<String, Opening>,
     /// Who reads bytes of a GOP, so that nobody reads the same beside it.
@@ -54,6 +56,7 @@ impl Core {
         let harvester = Harvester::new(&config, &mut schedule);
         Self {
             rest: Rest::new(config.workers),
+            rooms: Arc::new(Rooms::new(config.max_waiting_bytes_in_all)),
             config,
             counters: Counters::default(),
             caches,
@@ -100,7 +103,7 @@ impl Core {
         if sink.room().is_full() {
             let mut state = self.lock();
             // Looked at again: it may have been emptied, and that been told, before the lock.
-            if sink.room().is_full() {
+            if sink.room().block() {
                 state.schedule.set_blocked(client, true);
             }
         }

@@ -1,5 +1,6 @@
 //! From a decoded picture to the images that are wanted of it, and to those who wait for them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use media::{ColourDescription, DecodeIndex};
 
 use crate::core::Core;
 use crate::error::{FrameError, FrameErrorCode};
+use crate::fetch::pump;
 use crate::schedule::{Claim, ImageKey, Purpose};
 use crate::stats::{add, nanos_since};
 use crate::ticket::{EncodedImage, Output};
@@ -26,18 +28,31 @@ pub(crate) struct Developing {
 
 /// Makes the images, keeps them, and hands them out. Those who wait are answered even if making
 /// an image panics.
+///
+/// Of one picture thousands may be wanted, each in another size or quality: before each but the
+/// first it is asked whether it is still to be made now.
 pub(crate) fn develop(core: &Arc<Core>, worker: &mut Worker, mut work: Developing) {
-    while let Some(claim) = work.claims.pop() {
-        let mut made = Made {
-            core,
-            work: &work,
-            claim,
-            result: Err(FrameError::new(
-                FrameErrorCode::EncodeFailed,
-                "the image was lost inside the server",
-            )),
-            nanos: (0, 0),
-        };
+    let claims = std::mem::take(&mut work.claims);
+    let answers = claims.into_iter().map(|claim| Made {
+        core,
+        work: &work,
+        claim,
+        result: Err(FrameError::new(
+            FrameErrorCode::EncodeFailed,
+            "the image was lost inside the server",
+        )),
+        nanos: (0, 0),
+        left: false,
+    });
+    let mut answers: VecDeque<Made> = answers.collect();
+    let (mut first, mut left) = (true, false);
+    while let Some(mut made) = answers.pop_front() {
+        if !first && !core.lock().schedule.is_to_be_made_now(made.claim.order) {
+            made.left = true;
+            left = true;
+            continue;
+        }
+        first = false;
         made.result = if work.picture.is_damaged() {
             let why = "the decoder found the picture damaged";
             Err(FrameError::new(FrameErrorCode::DecodeFailed, why))
@@ -45,6 +60,10 @@ pub(crate) fn develop(core: &Arc<Core>, worker: &mut Worker, mut work: Developin
             let image = made.encode(worker);
             image.map_err(|e| FrameError::new(FrameErrorCode::EncodeFailed, e.to_string()))
         };
+    }
+    if left {
+        pump(core);
+        core.wake.notify_all();
     }
 }
 
@@ -55,6 +74,8 @@ struct Made<'a> {
     result: Result<EncodedImage, FrameError>,
     /// Conversion and compression.
     nanos: (u64, u64),
+    /// To another pass, or to nobody.
+    left: bool,
 }
 
 impl Made<'_> {
@@ -92,6 +113,9 @@ impl Made<'_> {
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         let (core, work) = (self.core, self.work);
         let counters = &core.counters;
         let key = ImageKey {

@@ -79,10 +79,10 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A worker thread could not be started.
-    #[error("a worker thread cannot be started: {0}")]
+    #[error("a worker thread cannot be started")]
     Thread(#[from] std::io::Error),
     /// The cache on disk cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     DiskCache(#[from] crate::cache::DiskCacheError),
     /// A limit makes no sense.
     #[error("{0}")]

@@ -20,6 +20,7 @@ use crate::run::Run;
 use crate::schedule::{Claim, GopKey, OrderId, PassId, Picked, Signal};
 use crate::standing::{Spread, Standing};
 use crate::stats::{ClientCells, add, nanos_since};
+use crate::ticket::{Queue, Sink};
 use crate::video::Video;
 use crate::worker::Worker;
 
@@ -65,6 +66,7 @@ enum End {
 
 /// Makes a pass, and tells the schedule.
 pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Video>, Arc<Run>>) {
+    end_queues(core, &picked.claims);
     let span = tracing::debug_span!("decode", start = picked.gop.start);
     let _entered = span.enter();
     let id = picked.pass;
@@ -156,6 +158,18 @@ fn payers(core: &Core, claims: &[Claim]) -> Vec<Payer> {
         .collect();
     let cells = tickets.into_values();
     cells.map(|s| (s.shared_cells(), s.since)).collect()
+}
+
+/// The tickets for which orders are wait no longer.
+fn end_queues(core: &Core, claims: &[Claim]) {
+    let ended: Vec<Queue> = {
+        let state = core.lock();
+        let waiters = claims.iter().flat_map(|c| state.schedule.waiters(c.order));
+        let sinks = waiters.filter_map(|w| w.sink.as_ref());
+        sinks.map(Sink::end_queue).collect()
+    };
+    // Not under the lock: the log may take its time.
+    drop(ended);
 }
 
 impl Pass<'_> {
@@ -542,7 +556,13 @@ impl Pass<'_> {
                 standing.at_hand.keep_entry(sample, picture.clone());
             }
             match self.wanted.remove(&sample) {
-                Some(claims) => self.develop(claims, sample, picture),
+                Some(claims) => {
+                    // Some of them may be left to another pass.
+                    if claims.len() > 1 && !is_entry {
+                        standing.at_hand.keep(sample, picture.clone());
+                    }
+                    self.develop(claims, sample, picture);
+                }
                 None if is_entry => {}
                 None => standing.at_hand.keep(sample, picture),
             }

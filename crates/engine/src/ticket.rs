@@ -1,7 +1,7 @@
 //! What a requester holds while its frames are made.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use media::DecodeIndex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
+use tracing::Span;
 
 use crate::error::{FrameError, FrameErrorCode};
 use crate::stats::{ClientCells, add};
@@ -97,26 +98,73 @@ impl FrameEvent {
     }
 }
 
+/// Encoded bytes that were made for all clients and not taken by them.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    waiting: AtomicUsize,
+    most: usize,
+}
+
+impl Rooms {
+    /// So much may wait for a client in any case: others that take nothing do not keep it from
+    /// what it takes.
+    const LEAST: usize = 512 << 10;
+
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// What may wait for one client: an eighth of what is free, so that there is always something
+    /// left for one more.
+    fn share(&self) -> usize {
+        let free = self
+            .most
+            .saturating_sub(self.waiting.load(Ordering::SeqCst));
+        (free / 8).max(Self::LEAST)
+    }
+}
+
 /// Encoded bytes that were made for one client and not taken by it.
 #[derive(Debug)]
 pub(crate) struct Room {
     waiting: AtomicUsize,
     most: usize,
+    all: Arc<Rooms>,
+    /// Nothing is made for the client, until it has taken something and there is room.
+    blocked: AtomicBool,
     taken: Notify,
 }
 
 impl Room {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize, all: &Arc<Rooms>) -> Self {
         Self {
             waiting: AtomicUsize::new(0),
             most,
+            all: Arc::clone(all),
+            blocked: AtomicBool::new(false),
             taken: Notify::new(),
         }
     }
 
-    /// More waits than should.
+    /// More waits than should; never where nothing does.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= self.most
+        let most = self.most.min(self.all.share());
+        self.waiting.load(Ordering::SeqCst) >= most
+    }
+
+    /// Whether it is full; if so, who takes is told when there is room. To be asked, and the
+    /// client blocked, under the schedule's lock.
+    pub(crate) fn block(&self) -> bool {
+        // Said first: who takes at this moment either sees it, or is seen here.
+        let before = self.blocked.swap(true, Ordering::SeqCst);
+        let full = self.is_full();
+        if !full && !before {
+            self.blocked.store(false, Ordering::SeqCst);
+        }
+        full
     }
 
     /// Returns when there is room.
@@ -131,17 +179,19 @@ impl Room {
     }
 
     fn put(&self, bytes: usize) {
-        self.waiting.fetch_add(bytes, Ordering::AcqRel);
+        self.waiting.fetch_add(bytes, Ordering::SeqCst);
+        self.all.waiting.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// True if there is room now and was none before.
+    /// True if the client is blocked and need not be any more.
     fn take(&self, bytes: usize) -> bool {
-        let before = self.waiting.fetch_sub(bytes, Ordering::AcqRel);
-        let freed = before >= self.most && before.saturating_sub(bytes) < self.most;
-        if freed {
-            self.taken.notify_waiters();
+        self.all.waiting.fetch_sub(bytes, Ordering::SeqCst);
+        self.waiting.fetch_sub(bytes, Ordering::SeqCst);
+        if self.is_full() {
+            return false;
         }
-        freed
+        self.taken.notify_waiters();
+        self.blocked.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -153,10 +203,22 @@ enum Answer {
     Given,
 }
 
+/// From a ticket's first order to the first pass for it, for the log.
+#[derive(Debug)]
+pub(crate) enum Queue {
+    /// Nothing is ordered.
+    Before,
+    Waits {
+        _until_dropped: Span,
+    },
+    Over,
+}
+
 /// What a ticket and those who work for it share.
 #[derive(Debug)]
 struct Shared {
     answers: Mutex<Vec<Answer>>,
+    queue: Mutex<Queue>,
     room: Arc<Room>,
     cells: Arc<ClientCells>,
 }
@@ -204,6 +266,29 @@ impl Sink {
 
     pub(crate) fn room(&self) -> &Room {
         &self.shared.room
+    }
+
+    /// Something of it waits for a pass from now on.
+    pub(crate) fn is_queued(&self) {
+        let mut queue = self.queue();
+        if matches!(*queue, Queue::Before) {
+            *queue = Queue::Waits {
+                _until_dropped: tracing::debug_span!("queue"),
+            };
+        }
+    }
+
+    /// A pass for it begins. What is returned ends when it is dropped.
+    pub(crate) fn end_queue(&self) -> Queue {
+        std::mem::replace(&mut *self.queue(), Queue::Over)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // One value: whole, whatever a panicking thread was doing.
+        self.shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a target has no answer yet.
@@ -291,6 +376,7 @@ impl FrameTicket {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             answers: Mutex::new(vec![Answer::Due; targets]),
+            queue: Mutex::new(Queue::Before),
             room: Arc::clone(room),
             cells: Arc::clone(cells),
         });
@@ -451,5 +537,88 @@ impl Drop for FrameTicket {
                 owner.has_room();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    const IMAGE: usize = 100 << 10;
+    const MIB: usize = 1 << 20;
+
+    fn fill(room: &Room) -> usize {
+        let before = room.waiting.load(Ordering::SeqCst);
+        while !room.is_full() {
+            room.put(IMAGE);
+        }
+        room.waiting.load(Ordering::SeqCst) - before
+    }
+
+    #[test]
+    fn the_more_waits_for_others_the_less_may_wait_for_one() {
+        let all = Arc::new(Rooms::new(64 * MIB));
+        let rooms: Vec<Room> = (0..500).map(|_| Room::new(32 * MIB, &all)).collect();
+        let held: Vec<usize> = rooms.iter().map(fill).collect();
+        assert!(held[0] > 7 * MIB && held[0] < 8 * MIB, "{}", held[0]);
+        assert!(held.is_sorted_by(|a, b| a >= b), "{held:?}");
+        // Whoever comes last has room for some.
+        assert!(held[499] >= Rooms::LEAST);
+        let sum: usize = held.iter().sum();
+        assert!(sum <= 64 * MIB + 500 * (Rooms::LEAST + IMAGE), "{sum}");
+        // Who takes has room again, and is told if it was blocked.
+        assert!(rooms[0].block() && rooms[1].block());
+        assert!(rooms[0].take(held[0]));
+        assert!(!rooms[0].take(0), "told already");
+        assert!(!rooms[0].block());
+        // What others have taken makes room for who takes something, too.
+        for (room, held) in rooms[2..].iter().zip(&held[2..]) {
+            assert!(!room.take(*held));
+        }
+        assert!(rooms[1].take(IMAGE));
+    }
+
+    #[test]
+    fn nobody_stays_blocked() {
+        const TIMES: usize = 10_000;
+        let all = Arc::new(Rooms::new(0));
+        std::thread::scope(|scope| {
+            for most in [1, IMAGE, 3 * IMAGE, 32 * MIB] {
+                let room = Arc::new(Room::new(most, &all));
+                // As the schedule knows it.
+                let blocked = Arc::new(Mutex::new(false));
+                let (sender, receiver) = std::sync::mpsc::channel();
+                for _ in 0..2 {
+                    let (making, knows) = (Arc::clone(&room), Arc::clone(&blocked));
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        for _ in 0..TIMES {
+                            while *knows.lock().unwrap() {
+                                std::thread::yield_now();
+                            }
+                            making.put(IMAGE);
+                            sender.send(()).unwrap();
+                            if making.is_full() {
+                                let mut knows = knows.lock().unwrap();
+                                if making.block() {
+                                    *knows = true;
+                                }
+                            }
+                        }
+                    });
+                }
+                drop(sender);
+                scope.spawn(move || {
+                    for () in receiver {
+                        if room.take(IMAGE) {
+                            *blocked.lock().unwrap() = false;
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(all.waiting.load(Ordering::SeqCst), 0);
     }
 }

@@ -478,3 +478,80 @@ async fn an_older_request_of_a_client_with_a_full_room_is_served_when_the_newer_
         &ask_as(&client, &second, &of_second[..1]).await,
     );
 }
+
+/// One picture in so many outputs that each takes its time.
+fn in_many_outputs(sample: DecodeIndex) -> Vec<FrameTarget> {
+    let outputs = (50..100).flat_map(|quality| (280..320).map(move |width| (quality, width)));
+    outputs
+        .map(|(quality, width)| FrameTarget {
+            sample,
+            output: Output {
+                width: Some(width),
+                height: None,
+                quality: Some(quality),
+            },
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_of_one_picture_makes_way_between_two_images() {
+    let place = Place::with(&CLIPS);
+    let wanted = in_many_outputs(DecodeIndex(9));
+    let asked = vec![DecodeIndex(9); wanted.len()];
+    let options = RequestOptions::default();
+
+    // For those who take nothing only so much is made as waits for them.
+    let engine = place
+        .engine(|c| {
+            c.workers = 1;
+            c.cache_bytes = 64 << 20;
+            c.max_waiting_image_bytes = 1;
+        })
+        .await;
+    let videos = warmed(&engine).await;
+    let client = engine.client();
+    let before = engine.counters().images_encoded;
+    let some_of_them = wanted[..200].to_vec();
+    let blocked = client.request(&videos[0], some_of_them, options);
+    until(|| engine.counters().images_encoded > before).await;
+    ask(&engine, &videos[1], &[DecodeIndex(0)]).await;
+    let made = engine.counters().images_encoded - before;
+    assert!(made <= 3, "{made} images that nobody takes");
+    // And all the same they all come, when they are taken.
+    let got = outcomes(blocked, 200).await;
+    let some: Vec<_> = got.into_iter().step_by(20).collect();
+    check_numbers(&videos[0], &asked, &some);
+
+    // For those who have left nothing is.
+    let engine = engine_with_one_worker(&place).await;
+    let videos = warmed(&engine).await;
+    let mut left = engine.client().request(&videos[0], wanted.clone(), options);
+    next(&mut left).await.unwrap().result.unwrap();
+    drop(left);
+    let before = engine.counters().images_encoded;
+    ask(&engine, &videos[1], &[DecodeIndex(0)]).await;
+    let made = engine.counters().images_encoded - before;
+    assert!(made <= 2, "{made} images for somebody who has left");
+
+    // Who looks and waits comes in between, and then they go on with the picture that is there.
+    let before = engine.counters();
+    let mut bulk = engine.client().request(&videos[0], wanted.clone(), options);
+    let mut got = vec![next(&mut bulk).await.unwrap()];
+    let at_request = engine.counters().images_encoded;
+    ask(&engine, &videos[2], &[DecodeIndex(1)]).await;
+    let made = engine.counters().images_encoded - at_request;
+    // Those that were made until the counters were looked at, too.
+    assert!(made <= 500, "{made} of the bulk's images came before");
+    while let Some(outcome) = next(&mut bulk).await {
+        got.push(outcome);
+    }
+    let positions: Vec<usize> = got.iter().map(|o| o.position).collect();
+    assert_eq!(positions, (0..wanted.len()).collect::<Vec<_>>());
+    let some: Vec<_> = got.into_iter().step_by(100).collect();
+    check_numbers(&videos[0], &asked, &some);
+    // Each once: those that were made for who has left are there still.
+    let after = engine.counters();
+    let hits = after.cache_hits - before.cache_hits;
+    assert_eq!(after.images_encoded - before.images_encoded + hits, 2001);
+}

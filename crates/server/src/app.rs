@@ -20,12 +20,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
 use crate::limits::Limits;
+use crate::outbox::Outboxes;
 use crate::session;
 
 #[derive(Clone)]
 struct App {
     engine: Engine,
     limits: Limits,
+    outboxes: Arc<Outboxes>,
     /// One permit for each session that may still begin.
     room: Arc<Semaphore>,
     /// Turns true when the server is to stop.
@@ -46,6 +48,7 @@ pub(crate) async fn run(
     let app = App {
         engine,
         limits,
+        outboxes: Outboxes::new(limits.outbox_bytes_in_all),
         room: Arc::new(Semaphore::new(limits.sessions)),
         stop: stop.clone(),
         running,
@@ -109,7 +112,7 @@ async fn websocket(
         .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
             let running = app.running;
-            let session = session::run(socket, app.engine, app.limits, app.stop);
+            let session = session::run(socket, app.engine, app.limits, app.outboxes, app.stop);
             async move {
                 session.instrument(span).await;
                 drop((place, running));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use engine::{Client, Engine, FrameTarget, Output, Priority, RequestOptions, Video};
 use protocol::{FrameErrorCode, FrameRequest, FramesRequest, Rendition, RequestId, ServerMessage};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
@@ -59,8 +59,22 @@ impl Executor {
         }
     }
 
-    /// Works until there are no more requests and all are answered, or nobody takes the answers.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), Gone> {
+    /// Works until there are no more requests and all are answered, or nobody takes the answers, or
+    /// `left` is dropped. When it returns, nothing is made for the session any more.
+    pub(crate) async fn run(
+        mut self,
+        requests: mpsc::Receiver<Request>,
+        left: oneshot::Receiver<()>,
+    ) -> Result<(), Gone> {
+        let done = tokio::select! {
+            done = self.work(requests) => done,
+            _ = left => Err(Gone),
+        };
+        self.tasks.shutdown().await;
+        done
+    }
+
+    async fn work(&mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), Gone> {
         loop {
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => self.ended(ended)?,

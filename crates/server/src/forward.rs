@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::due::Reason;
-    use crate::outbox::{Pending, outbox};
+    use crate::outbox::{Outboxes, Pending, outbox};
 
     /// A ticket that does what it likes, and writes down what it is told.
     struct Unruly {
@@ -261,7 +261,7 @@ mod tests {
 
     /// Forwards these events of a ticket with so many frames.
     fn run(frames: usize, events: Vec<FrameEvent>, outbox_bytes: u32) -> Run {
-        let (outbox, pending) = outbox(10_000, outbox_bytes);
+        let (outbox, pending) = outbox(10_000, outbox_bytes, &Outboxes::new(1 << 30));
         let queue = Arc::new(Semaphore::new(frames));
         let share = Arc::clone(&queue).try_acquire_many_owned(frames as u32);
         let (due, tally, told) = (due(frames), Arc::default(), Arc::default());

@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) outbox_messages: usize,
     /// Bytes that wait for the client.
     pub(crate) outbox_bytes: u32,
+    /// Bytes that wait for all clients; when there are more, one answer at a time waits for each.
+    pub(crate) outbox_bytes_in_all: usize,
     /// How long a session may go on after the server was told to stop, or after the client has
     /// gone.
     pub(crate) grace: Duration,
@@ -35,6 +37,7 @@ impl Default for Limits {
             queued_messages: 1024,
             outbox_messages: 256,
             outbox_bytes: 8 << 20,
+            outbox_bytes_in_all: 256 << 20,
             grace: Duration::from_secs(5),
         }
     }

@@ -3,6 +3,7 @@
 //! A client that does not read fills its own outbox, and then its own session waits; nobody else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -24,6 +25,49 @@ pub(crate) struct Outbox {
     queue: mpsc::Sender<Item>,
     room: Arc<Semaphore>,
     bytes: u32,
+    all: Arc<Outboxes>,
+}
+
+/// What waits in all outboxes.
+#[derive(Debug)]
+pub(crate) struct Outboxes {
+    waiting: AtomicUsize,
+    most: usize,
+}
+
+impl Outboxes {
+    /// When more bytes than this wait in all, each outbox takes one item at a time.
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: AtomicUsize::new(0),
+            most,
+        })
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.most
+    }
+}
+
+/// Bytes of one item in an outbox, until they are written.
+#[derive(Debug)]
+struct Waiting {
+    all: Arc<Outboxes>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn new(all: &Arc<Outboxes>, bytes: usize) -> Self {
+        all.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let all = Arc::clone(all);
+        Self { all, bytes }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What is sent without anything in between.
@@ -34,6 +78,7 @@ struct Item {
     image: Option<(Bytes, Instant)>,
     /// Its share of the outbox's bytes.
     _room: OwnedSemaphorePermit,
+    _waiting: Waiting,
 }
 
 /// The other end, for the task that writes to the socket.
@@ -44,7 +89,7 @@ pub(crate) struct Pending {
 
 /// An outbox of at most so many messages and bytes. One item may be larger than the bytes; it
 /// then waits until it is alone.
-pub(crate) fn outbox(messages: usize, bytes: u32) -> (Outbox, Pending) {
+pub(crate) fn outbox(messages: usize, bytes: u32, all: &Arc<Outboxes>) -> (Outbox, Pending) {
     let (sender, receiver) = mpsc::channel(messages);
     let room = Arc::new(Semaphore::new(bytes as usize));
     (
@@ -52,6 +97,7 @@ pub(crate) fn outbox(messages: usize, bytes: u32) -> (Outbox, Pending) {
             queue: sender,
             room,
             bytes,
+            all: Arc::clone(all),
         },
         Pending { queue: receiver },
     )
@@ -82,7 +128,11 @@ impl Outbox {
         let size = text
             .len()
             .saturating_add(image.as_ref().map_or(0, |(image, _)| image.len()));
-        let share = u32::try_from(size).unwrap_or(u32::MAX).min(self.bytes);
+        let share = if self.all.is_crowded() {
+            self.bytes
+        } else {
+            u32::try_from(size).unwrap_or(u32::MAX).min(self.bytes)
+        };
         let room = Arc::clone(&self.room).acquire_many_owned(share);
         // The semaphore knows nothing of the writer's end.
         let room = tokio::select! {
@@ -94,6 +144,7 @@ impl Outbox {
                 text,
                 image,
                 _room: room,
+                _waiting: Waiting::new(&self.all, size),
             })
             .await
             .map_err(|_| Gone)
@@ -167,6 +218,10 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
+    fn outbox(messages: usize, bytes: u32) -> (Outbox, Pending) {
+        super::outbox(messages, bytes, &Outboxes::new(1 << 30))
+    }
+
     fn error(length: usize) -> ServerMessage {
         ServerMessage::Error {
             message: "x".repeat(length),
@@ -215,5 +270,29 @@ mod tests {
         drop(pending);
         assert!(waiting.await.unwrap());
         outbox.closed().await;
+    }
+
+    #[tokio::test]
+    async fn where_much_waits_for_others_each_has_one_item_at_a_time() {
+        let all = Outboxes::new(1000);
+        let (first, mut taken) = super::outbox(10, 2000, &all);
+        let (second, mut other) = super::outbox(10, 2000, &all);
+        second.send(&error(100)).await.unwrap();
+        for _ in 0..2 {
+            first.send(&error(600)).await.unwrap();
+        }
+        let more = error(10);
+        let mut waits = Box::pin(second.send(&more));
+        assert!((&mut waits).now_or_never().is_none(), "it is not alone");
+        drop(other.queue.recv().await);
+        waits.await.unwrap();
+        // What is written waits no more, for nobody.
+        drop(other.queue.recv().await);
+        while taken.queue.try_recv().is_ok() {}
+        for _ in 0..3 {
+            second.send(&error(10)).await.unwrap();
+        }
+        drop(other);
+        assert_eq!(all.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -12,12 +12,12 @@ use engine::{ClientStats, Engine};
 use futures::StreamExt;
 use futures::stream::SplitStream;
 use protocol::{ClientMessage, FramesRequest, RequestId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
 
 use crate::executor::Executor;
 use crate::limits::Limits;
-use crate::outbox::{close, outbox, write};
+use crate::outbox::{Outboxes, close, outbox, write};
 use crate::tally::Tally;
 
 /// A message that waits for the executor.
@@ -85,16 +85,18 @@ pub(crate) async fn run(
     socket: WebSocket,
     engine: Engine,
     limits: Limits,
+    outboxes: Arc<Outboxes>,
     mut stop: watch::Receiver<bool>,
 ) {
     let started = Instant::now();
     let (sink, mut stream) = socket.split();
-    let (outbox, pending) = outbox(limits.outbox_messages, limits.outbox_bytes);
+    let (outbox, pending) = outbox(limits.outbox_messages, limits.outbox_bytes, &outboxes);
     let (queue, requests) = mpsc::channel(limits.queued_messages);
     let tally = Arc::new(Tally::default());
     let mut writer = tokio::spawn(write(sink, pending, Arc::clone(&tally)));
     let executor = Executor::new(engine.clone(), limits, outbox.clone(), Arc::clone(&tally));
-    let mut executor = tokio::spawn(executor.run(requests).in_current_span());
+    let (stay, left) = oneshot::channel::<()>();
+    let mut executor = tokio::spawn(executor.run(requests, left).in_current_span());
 
     let reader = Reader {
         limits,
@@ -118,8 +120,8 @@ pub(crate) async fn run(
     if end == End::Stopping {
         executed = tokio::time::timeout(limits.grace, &mut executor).await.ok();
     }
+    drop(stay);
     if executed.is_none() {
-        executor.abort();
         executor.await.ok();
     }
     drop(outbox);

@@ -74,6 +74,15 @@ fn a_start_that_cannot_go_well_ends_with_a_sentence() {
         ],
         "http:// or https://",
     );
+    // The cause is told, and once.
+    let text = failure(|c| {
+        c.current_dir(folder.path())
+            .args(["--local-path", ".", "--cache-dir", "/proc/none"]);
+    });
+    let sentence = "the cache folder /proc/none cannot be made: ";
+    assert_eq!(text.matches("cannot be made").count(), 1, "{text}");
+    assert_eq!(text.matches("os error").count(), 1, "{text}");
+    assert!(text.contains(sentence), "{text}");
     std::fs::write(
         folder.path().join("c.toml"),
         "local-path = \".\"\nspeed = 9\n",
@@ -205,8 +214,9 @@ async fn a_signal_ends_it_well() {
         let mut client = program.client().await;
         let mut idle = program.client().await;
         client.set_video("default_gop.h265").await;
-        let known = offsets("default_gop");
-        client.request(&known).await;
+        // So few that a slow machine has them made within the grace.
+        let known = &offsets("default_gop")[..12];
+        client.request(known).await;
         // The request is being worked on; what is due still comes, then good-bye.
         client.reply().await;
         program.signal(end);
@@ -233,7 +243,7 @@ async fn a_signal_ends_it_well() {
         let (rest, log) = program.end();
         assert_eq!(rest, "");
         assert_eq!(log.matches("session ended").count(), 2, "{log}");
-        assert!(log.contains("frames=120"), "{log}");
+        assert!(log.contains("frames=12 "), "{log}");
     }
 }
 

@@ -369,17 +369,24 @@ async fn a_second_video_ends_the_first_and_nothing_is_mixed_up() {
     let (first, second) = (offsets("default_gop"), offsets("closed_gop"));
     let mut client = Client::connect(&place.server).await;
     client.set_video("default_gop.h265").await;
-    for _ in 0..5 {
-        client.request(&first).await;
-    }
-    client
-        .send(json!({"type": "SetVideo", "path": "closed_gop.h265"}))
-        .await;
-    client.request(&second).await;
+    // Each time in another quality, so that all of it has to be made; and said in one go.
+    const TIMES: usize = 30;
+    let frames = |offsets: &[u64]| -> Vec<Value> {
+        let tagged = offsets.iter().enumerate();
+        tagged
+            .map(|(i, offset)| json!({"offset": offset, "index": i}))
+            .collect()
+    };
+    let mut messages: Vec<Value> = (0..TIMES)
+        .map(|n| json!({"type": "RequestFrames", "quality": 40 + n, "frames": frames(&first)}))
+        .collect();
+    messages.push(json!({"type": "SetVideo", "path": "closed_gop.h265"}));
+    messages.push(json!({"type": "RequestFrames", "frames": frames(&second)}));
+    client.send_all(&messages).await;
     // All of the first come before the switch, each once, and each is itself or cancelled.
     let mut answers = vec![0; first.len()];
     let mut cancelled = 0;
-    for reply in client.replies(5 * first.len()).await {
+    for reply in client.replies(TIMES * first.len()).await {
         let index = reply.text["index"].as_u64().unwrap() as usize;
         assert_eq!(reply.text["offset"], first[index]);
         answers[index] += 1;
@@ -391,8 +398,8 @@ async fn a_second_video_ends_the_first_and_nothing_is_mixed_up() {
             }
         }
     }
-    assert!(answers.iter().all(|n| *n == 5), "{answers:?}");
-    // The SetVideo is on its way while 600 frames are decoded: most must have been dropped.
+    assert!(answers.iter().all(|n| *n == TIMES), "{answers:?}");
+    // The SetVideo is on its way while thousands of frames are made: some must have been dropped.
     assert!(cancelled > 0, "nothing was cancelled");
     let set = client.reply().await;
     assert_eq!(

@@ -368,8 +368,9 @@ async fn a_server_that_falls_silent_is_left() {
         begin(&mut socket).await;
         socket.next().await;
     };
-    let (output, _) = against(serve, &["--timeout", "1"]).await;
-    refused(&output, "the server said nothing for 1 s");
+    // Long enough for what the server does say, on a slow machine.
+    let (output, _) = against(serve, &["--timeout", "3"]).await;
+    refused(&output, "the server said nothing for 3 s");
 }
 
 #[tokio::test]

@@ -162,6 +162,11 @@ impl DiskCache {
         read.await.ok().flatten()
     }
 
+    /// Whether a value of so many bytes is not too large to be kept.
+    pub fn takes(&self, bytes: u64) -> bool {
+        bytes <= MAX_VALUE_BYTES as u64 && self.shared.index.fits(bytes)
+    }
+
     /// Keeps `value` under `key`, in place of what was there: soon, on a thread of its own. Never
     /// waits; when the disk is slower than its callers, values are dropped.
     pub fn put(&self, key: String, value: Bytes) {

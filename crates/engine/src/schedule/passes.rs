@@ -249,6 +249,36 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         }
     }
 
+    /// Whether an image is made now that its picture is there, and others of that picture have
+    /// been. It is not where nobody wants it any more; and it waits again where nobody who waits
+    /// for it takes what is ready, or where its pass is to stop.
+    pub(crate) fn is_to_be_made_now(&mut self, id: OrderId) -> bool {
+        let Some(order) = self.orders.get(&id) else {
+            return false;
+        };
+        let Stage::Claimed(pass) = order.stage else {
+            return false;
+        };
+        // Where the pass has ended, a worker makes it that had nothing else to do.
+        let signal = self.passes.get(&pass).map(|p| &p.signal);
+        let stops = || signal.is_some_and(Signal::is_set) && self.should_stop(pass).is_some();
+        if self.is_servable(order) && !stops() {
+            return true;
+        }
+        let key = order.gop();
+        if self.forget_claim(pass, id)
+            && let Some(pass) = self.passes.get_mut(&pass)
+        {
+            pass.put_back.insert(id);
+            pass.signal.set();
+        }
+        if let Some(video) = self.gops.get(&key).map(|g| g.video.clone()) {
+            self.settle_in_gop(id, video);
+        }
+        self.let_go_of_bytes(&key);
+        false
+    }
+
     /// Takes a claim back, and what it would cost.
     fn forget_claim(&mut self, pass: PassId, id: OrderId) -> bool {
         let Some(pass) = self.passes.get_mut(&pass) else {

@@ -91,7 +91,7 @@ impl Signal {
         self.0.store(true, Ordering::Release);
     }
 
-    #[cfg(test)]
+    /// The same, without taking note of it.
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

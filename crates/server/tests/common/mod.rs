@@ -63,6 +63,15 @@ impl Client {
         self.send_text(message.to_string()).await;
     }
 
+    /// Sends several messages in one go.
+    pub(crate) async fn send_all(&mut self, messages: &[Value]) {
+        for message in messages {
+            let text = Message::text(message.to_string());
+            self.socket.feed(text).await.unwrap();
+        }
+        self.socket.flush().await.unwrap();
+    }
+
     /// The next message as it comes, or how the connection ended.
     pub(crate) async fn raw(&mut self) -> Option<tungstenite::Result<Message>> {
         loop {

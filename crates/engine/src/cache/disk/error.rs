@@ -13,7 +13,7 @@ pub enum DiskCacheError {
         folder: PathBuf,
     },
     /// The system refuses.
-    #[error("the cache folder {} cannot be {action}: {source}", folder.display())]
+    #[error("the cache folder {} cannot be {action}", folder.display())]
     Unusable {
         /// As it was given.
         folder: PathBuf,
@@ -23,6 +23,6 @@ pub enum DiskCacheError {
         source: io::Error,
     },
     /// The writer's thread could not be started.
-    #[error("the cache's thread cannot be started: {0}")]
+    #[error("the cache's thread cannot be started")]
     Thread(#[source] io::Error),
 }

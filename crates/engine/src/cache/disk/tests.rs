@@ -353,10 +353,19 @@ async fn what_is_too_large_is_not_kept() {
     assert_eq!(cache.get("large").await.unwrap().len(), MAX_VALUE_BYTES);
     assert_eq!(cache.get("too large").await, None);
     assert_eq!((cache.counters().too_large, cache.len()), (2, 1));
+    for (bytes, takes) in [
+        (0, true),
+        (16 << 20, true),
+        ((16 << 20) + 1, false),
+        (u64::MAX, false),
+    ] {
+        assert_eq!(cache.takes(bytes), takes, "{bytes}");
+    }
 
     let folder = TempDir::new().unwrap();
     let nothing = DiskCache::open(folder.path(), 0).unwrap();
     put(&nothing, "a").await;
+    assert!(!nothing.takes(1));
     assert_eq!(
         (nothing.get("a").await, nothing.counters().too_large),
         (None, 1)
@@ -623,7 +632,12 @@ fn a_folder_that_becomes_read_only_is_misses_and_one_warning() {
     // To the superuser nothing is read-only: the child is somebody else.
     const NOBODY: u32 = 65534;
     let program = place.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: while this one had it open for writing, a child that another test begins
+    // just then would have it, too, and a file that is open for writing cannot be run.
+    let copied = Command::new("cp")
+        .args([&std::env::current_exe().unwrap(), &program])
+        .status();
+    assert!(copied.unwrap().success());
     for path in [place.path(), &folder, &program] {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }

@@ -133,13 +133,6 @@ fn a_thousand_clients() {
     measure(1024, 128);
 }
 
-/// Takes some gigabytes.
-#[test]
-#[ignore = "for a look at figures: --ignored --nocapture"]
-fn a_thousand_clients_with_all_that_they_may_want() {
-    measure(1024, 4096);
-}
-
 /// All that one client may want, of one GOP without end.
 #[test]
 fn one_gop_without_end() {

@@ -38,7 +38,9 @@ fn samples() -> impl Strategy<Value = Vec<u32>> {
         let samples = (0..count).map(|i| (first + i * stride) % VIDEO);
         samples.collect()
     });
-    prop_oneof![2 => few, 1 => run]
+    // One picture again and again, in each kind of image.
+    let one = (0..VIDEO, 1..9_usize).prop_map(|(sample, count)| vec![sample; count]);
+    prop_oneof![4 => few, 2 => run, 1 => one]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -160,9 +162,11 @@ proptest! {
         workers in 1..4_usize,
         limits in limits(),
         costs in prop::collection::vec(prop_oneof![Just(10_u64), Just(200), Just(700)], 2),
+        outputs in 1..4_usize,
         ops in prop::collection::vec(op(), 1..250),
     ) {
         let mut play = Play { world: World::new(workers, limits), tickets: Vec::new() };
+        play.world.outputs = outputs;
         play.world.client();
         play.world.client();
         play.world.cost = (0..).zip(costs).map(|(video, cost)| (video, cost * MILLI)).collect();

@@ -7,7 +7,7 @@ use super::check;
 use crate::schedule::clients::{BULK_PATIENCE, INTERACTIVE};
 use crate::schedule::{
     Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, OrderId, PassId, Picked,
-    Purpose, Schedule, Signal, TicketId, Waiter, Wish,
+    Purpose, Schedule, Signal, Stage, TicketId, Waiter, Wish,
 };
 use crate::ticket::{Output, Priority};
 
@@ -64,6 +64,8 @@ pub(super) struct AtWork {
     /// Nothing joins, everything is decoded.
     fallback: bool,
     kept: BTreeSet<OrderId>,
+    /// Further images of the picture that was decoded last.
+    developing: VecDeque<OrderId>,
     /// Not reached.
     pub(super) put_back: BTreeSet<OrderId>,
     pub(super) signal: Signal,
@@ -123,12 +125,14 @@ pub(super) struct World {
     pub(super) asked: Vec<Asked>,
     pub(super) reads: Vec<Fetch<u8>>,
     pub(super) workers: Vec<Worker>,
-    /// Pictures left to be encoded by workers that wait for work.
-    pub(super) encoding: VecDeque<OrderId>,
+    /// Images left to be encoded by workers that wait for work; true for a picture's first.
+    pub(super) encoding: VecDeque<(OrderId, bool)>,
     /// What was answered, in this order.
     pub(super) answers: Vec<Token>,
     /// Time to decode a sample of a video; 10 ms where nothing is said.
     pub(super) cost: BTreeMap<u8, u64>,
+    /// How many kinds of images are asked for, in turn.
+    pub(super) outputs: usize,
     /// Time that passes took, by who was picked.
     pub(super) served: BTreeMap<ClientId, u64>,
     /// By pass.
@@ -156,6 +160,7 @@ impl World {
             encoding: VecDeque::new(),
             answers: Vec::new(),
             cost: BTreeMap::new(),
+            outputs: 1,
             served: BTreeMap::new(),
             leads: BTreeMap::new(),
             left: BTreeSet::new(),
@@ -203,7 +208,10 @@ impl World {
             let image = ImageKey {
                 video: name(video).into(),
                 sample,
-                output: Output::default(),
+                output: Output {
+                    quality: Some((position % self.outputs) as u8),
+                    ..Output::default()
+                },
             };
             let sink = self.asked.len();
             self.asked.push(Asked {
@@ -336,8 +344,20 @@ impl World {
     }
 
     fn take_work(&mut self, which: usize) {
-        if let Some(order) = self.encoding.pop_front() {
-            self.complete(order);
+        if let Some((order, first)) = self.encoding.pop_front() {
+            let stage = self.schedule.orders.get(&order).map(|o| o.stage);
+            if first || self.schedule.is_to_be_made_now(order) {
+                self.complete(order);
+                return;
+            }
+            let passes = self.workers.iter_mut().filter_map(|w| match w {
+                Worker::Pass(pass) => Some(pass),
+                _ => None,
+            });
+            // Its pass does not take it back.
+            for pass in passes.filter(|p| stage == Some(Stage::Claimed(p.id))) {
+                pass.put_back.insert(order);
+            }
             return;
         }
         let expected = check::before_pick(self);
@@ -375,6 +395,7 @@ impl World {
             way: VecDeque::new(),
             fallback: false,
             kept: BTreeSet::new(),
+            developing: VecDeque::new(),
             put_back: BTreeSet::new(),
             signal: picked.signal,
             alone: picked.alone,
@@ -435,6 +456,15 @@ impl World {
     }
 
     fn go_on(&mut self, which: usize, mut pass: AtWork) {
+        if let Some(order) = pass.developing.pop_front() {
+            if self.schedule.is_to_be_made_now(order) {
+                self.complete(order);
+            } else {
+                pass.put_back.insert(order);
+            }
+            self.workers[which] = Worker::Pass(pass);
+            return;
+        }
         if pass.signal.take() {
             let ahead: Vec<u32> = match pass.fallback {
                 true => Vec::new(),
@@ -470,13 +500,15 @@ impl World {
             return;
         };
         pass.nanos += self.cost.get(&pass.video).copied().unwrap_or(10 * MILLI);
-        for claim in pass.wanted.remove(&sample).unwrap_or_default() {
-            pass.kept.insert(claim.order);
-            if self.schedule.idle() > self.encoding.len() {
-                self.encoding.push_back(claim.order);
-            } else {
-                self.complete(claim.order);
-            }
+        let claims = pass.wanted.remove(&sample).unwrap_or_default();
+        pass.kept.extend(claims.iter().map(|c| c.order));
+        let mut orders = claims.iter().map(|c| c.order);
+        if self.schedule.idle() > self.encoding.len() {
+            let orders = orders.enumerate().map(|(n, order)| (order, n == 0));
+            self.encoding.extend(orders);
+        } else if let Some(first) = orders.next() {
+            self.complete(first);
+            pass.developing.extend(orders);
         }
         self.workers[which] = Worker::Pass(pass);
     }
