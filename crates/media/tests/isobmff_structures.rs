@@ -532,6 +532,16 @@ fn what_is_no_video_is_named() {
         let e = refused(&other(b"vide", visual_entry(fourcc, &[])), name);
         assert!(matches!(e, DemuxError::OtherCodec { .. }), "{e:?}");
     }
+    for (fourcc, name) in [
+        (b"hvc2", "not supported: H.265 with extractors (`hvc2`)"),
+        (
+            b"lhv1",
+            "not supported: layered H.265 without its base layer (`lhv1`)",
+        ),
+        (b"hvt1", "not supported: H.265 tiles (`hvt1`)"),
+    ] {
+        refused(&other(b"vide", visual_entry(fourcc, &[])), name);
+    }
     let sinf = [
         bx(b"frma", b"hvc1"),
         full(

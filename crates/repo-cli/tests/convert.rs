@@ -423,6 +423,22 @@ fn fps_drops_frames_and_downscale_divides() {
 }
 
 #[test]
+fn a_source_of_odd_size_loses_its_odd_edge() {
+    let here = folder("odd");
+    ffmpeg(
+        &here,
+        "-f lavfi -i testsrc=s=319x179:r=10:d=0.5 -pix_fmt yuv420p -c:v ffv1 a.mkv",
+    );
+    converted(&["--input", "a.mkv"], &here);
+    let s = stream(&here.join("a.h265"));
+    assert_eq!(
+        (s["width"].as_u64(), s["height"].as_u64()),
+        (Some(318), Some(178))
+    );
+    assert_eq!(s["nb_frames"], "5");
+}
+
+#[test]
 fn rotation_and_mirroring_survive() {
     let here = folder("rotation");
     // Four quarters of different brightness; FFmpeg 5.1 writes a matrix from the rotate tag.

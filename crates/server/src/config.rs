@@ -155,7 +155,7 @@ struct Options {
 /// read as its word, so that it is refused by the option's own sentence.
 fn number_or_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "a whole number or a text is wanted")]
     enum Either {
         Number(i64),
         Truth(bool),
@@ -461,6 +461,7 @@ mod tests {
             );
         }
         assert!(refusal(&[], Some("jpeg-quality = 0")).contains("from 1 to 100"));
+        assert!(refusal(&[], Some("jpeg-quality = 80.5")).contains("a whole number or a text"));
         assert!(refusal(&["--storage-backend", "ftp"], None).contains("local or s3"));
         assert!(refusal(&["--storage-backend", "s3"], None).contains("--s3-bucket"));
         assert!(

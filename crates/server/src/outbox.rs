@@ -165,26 +165,38 @@ impl Pending {
     }
 }
 
-/// Writes until every [`Outbox`] is dropped and everything is sent, then gives the socket back.
+/// Writes until every [`Outbox`] is dropped and everything is sent, or nothing can be sent any more,
+/// then gives the socket back.
 pub(crate) async fn write(
     mut socket: SplitSink<WebSocket, Message>,
     mut pending: Pending,
     tally: Arc<Tally>,
-) -> Result<SplitSink<WebSocket, Message>, axum::Error> {
+) -> SplitSink<WebSocket, Message> {
+    if let Err(error) = write_all(&mut socket, &mut pending, &tally).await {
+        tracing::debug!(%error, "nothing can be sent any more");
+    }
+    socket
+}
+
+async fn write_all(
+    socket: &mut SplitSink<WebSocket, Message>,
+    pending: &mut Pending,
+    tally: &Tally,
+) -> Result<(), axum::Error> {
     // When the pictures that are on their way into the socket were made.
     let mut made = Vec::new();
     while let Some(item) = pending.queue.recv().await {
-        made.extend(feed(&mut socket, item).await?);
+        made.extend(feed(socket, item).await?);
         // What is there already goes out with it.
         while let Ok(item) = pending.queue.try_recv() {
-            made.extend(feed(&mut socket, item).await?);
+            made.extend(feed(socket, item).await?);
         }
         socket.flush().await?;
         for made in made.drain(..) {
             tally.sent(made);
         }
     }
-    Ok(socket)
+    Ok(())
 }
 
 async fn feed(
@@ -199,7 +211,7 @@ async fn feed(
     Ok(Some(made))
 }
 
-/// Says good-bye.
+/// Says good-bye, or answers the good-bye of a client that said it first.
 pub(crate) async fn close(
     mut socket: SplitSink<WebSocket, Message>,
     code: u16,
@@ -209,8 +221,10 @@ pub(crate) async fn close(
         code,
         reason: reason.into(),
     };
-    socket.send(Message::Close(Some(frame))).await?;
-    socket.close().await
+    // After the client's own close frame nothing is sent any more but the answer to it, which the
+    // transport has ready.
+    let said = socket.send(Message::Close(Some(frame))).await;
+    socket.close().await.and(said)
 }
 
 #[cfg(test)]

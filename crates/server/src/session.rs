@@ -133,7 +133,7 @@ pub(crate) async fn run(
         End::Left | End::NotReading => (close_code::NORMAL, ""),
     };
     let farewell = async {
-        if let Ok(Ok(sink)) = (&mut writer).await {
+        if let Ok(sink) = (&mut writer).await {
             close(sink, code, reason).await.ok();
         }
     };

@@ -11,6 +11,7 @@ use common::{Client, Place, Reply, clip, offsets};
 use serde_json::{Value, json};
 use testkit::programs::Server;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 #[tokio::test]
@@ -455,6 +456,32 @@ async fn clients_that_vanish_leave_the_server_well() {
     client.request(&[known[100]]).await;
     let image = client.reply().await.image.unwrap();
     assert_eq!(testkit::jpeg::frame_number(&image).unwrap(), 100);
+}
+
+#[tokio::test]
+async fn a_good_bye_is_answered_whatever_is_due() {
+    let place = Place::with(&["default_gop"]);
+    let known = offsets("default_gop");
+    for due in [0, 1, known.len()] {
+        let mut client = Client::connect(&place.server).await;
+        client.set_video("default_gop.h265").await;
+        if due > 0 {
+            client.request(&known[..due]).await;
+        }
+        let reason = CloseFrame {
+            code: CloseCode::Away,
+            reason: "enough".into(),
+        };
+        client.socket.close(Some(reason.clone())).await.unwrap();
+        let answer = loop {
+            match client.raw().await {
+                Some(Ok(Message::Text(_) | Message::Binary(_))) => {}
+                other => break other,
+            }
+        };
+        assert_eq!(answer.unwrap().unwrap(), Message::Close(Some(reason)));
+        assert!(client.raw().await.is_none());
+    }
 }
 
 #[tokio::test]

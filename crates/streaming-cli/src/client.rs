@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use futures::{SinkExt as _, StreamExt as _};
 use indicatif::ProgressBar;
-use protocol::{ClientMessage, FrameRequest, FramesRequest, IndexPiece, Priority, ServerMessage};
+use protocol::{
+    ClientMessage, FrameRequest, FramesRequest, IndexPiece, MessageError, Priority, ServerMessage,
+};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -220,12 +222,17 @@ impl Client {
             .map_err(|e| lost(&e))
     }
 
-    /// The next text message.
+    /// The next text message. One of a type that a later version of the protocol may have is
+    /// passed over.
     async fn text(&mut self) -> anyhow::Result<ServerMessage> {
-        match self.next().await? {
-            Message::Text(text) => ServerMessage::parse(text.as_str())
-                .context("the server does not keep to the protocol"),
-            _ => bail!("the server sends a picture that no Frame announced"),
+        loop {
+            let Message::Text(text) = self.next().await? else {
+                bail!("the server sends a picture that no Frame announced");
+            };
+            match ServerMessage::parse(text.as_str()) {
+                Err(MessageError::UnknownType { .. }) => {}
+                read => return read.context("the server does not keep to the protocol"),
+            }
         }
     }
 

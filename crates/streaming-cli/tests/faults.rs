@@ -209,6 +209,18 @@ async fn a_preview_that_nobody_asked_for_is_a_breach() {
 }
 
 #[tokio::test]
+async fn a_reply_of_a_later_version_is_passed_over() {
+    let serve = |mut socket: Socket| async move {
+        say(&mut socket, r#"{"type":"Greeting","text":"hello"}"#).await;
+        serve_frames(socket, &[]).await;
+    };
+    let (output, _) = against(serve, &[]).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Frames received:  3\n"));
+}
+
+#[tokio::test]
 async fn json_is_one_object_and_clients_are_added_up() {
     let (output, _) = against(
         |socket| serve_frames(socket, &[30]),

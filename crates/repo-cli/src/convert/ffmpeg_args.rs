@@ -47,18 +47,14 @@ impl<'a> EncodePlan<'a> {
     pub(crate) fn new(source: &'a Source, settings: EncodeSettings) -> anyhow::Result<Self> {
         let format = source.format.coded();
         let n = settings.downscale;
-        let size = if n == 1 {
-            (source.width, source.height)
-        } else {
-            let (w, h) = format.valid_size(source.width / n.max(1), source.height / n.max(1));
-            ensure!(
-                w >= LEAST_SIZE && h >= LEAST_SIZE,
-                "--downscale {n} makes {w}x{h} of {}x{}; the least is {LEAST_SIZE}x{LEAST_SIZE}",
-                source.width,
-                source.height
-            );
-            (w, h)
-        };
+        let size = format.valid_size(source.width / n.max(1), source.height / n.max(1));
+        let (w, h) = size;
+        ensure!(
+            n == 1 || (w >= LEAST_SIZE && h >= LEAST_SIZE),
+            "--downscale {n} makes {w}x{h} of {}x{}; the least is {LEAST_SIZE}x{LEAST_SIZE}",
+            source.width,
+            source.height
+        );
         let (rate, resample) = match (settings.fps, source.rate) {
             (None, rate) => (rate, false),
             (Some(_), None) => bail!("--fps needs a source whose frame rate is known"),
@@ -159,10 +155,14 @@ impl<'a> EncodePlan<'a> {
         if let (true, Some(rate)) = (self.resample, self.rate) {
             filters.push(format!("fps=fps={rate}"));
         }
-        let scales = self.size != (self.source.width, self.source.height);
+        let (w, h) = self.size;
+        let scales = self.settings.downscale != 1;
+        if !scales && self.size != (self.source.width, self.source.height) {
+            // H.265 has no odd sizes where chroma is halved; other codecs do.
+            filters.push(format!("crop=w={w}:h={h}:x=0:y=0"));
+        }
         let converts = !self.format.is(&self.source.format.name);
         if scales || converts {
-            let (w, h) = self.size;
             let mut scale = format!("scale=w={w}:h={h}:flags=lanczos+accurate_rnd+full_chroma_int");
             let range = |full: bool| if full { "full" } else { "limited" };
             if self.format.from_rgb {
@@ -429,6 +429,19 @@ mod tests {
             ..SETTINGS
         };
         refused(&source(4096, 4096, "yuv420p"), huge, "makes 0x0");
+    }
+
+    #[test]
+    fn an_odd_edge_is_cut_where_chroma_is_halved() {
+        let text = line(&source(319, 179, "yuv420p"), SETTINGS, Encoder::X265);
+        assert!(
+            text.contains("|-filter:v|crop=w=318:h=178:x=0:y=0|"),
+            "{text}"
+        );
+        let text = line(&source(319, 179, "yuv422p10le"), SETTINGS, Encoder::X265);
+        assert!(text.contains("crop=w=318:h=179:x=0:y=0|"), "{text}");
+        let text = line(&source(319, 179, "gbrp"), SETTINGS, Encoder::X265);
+        assert!(!text.contains("crop"), "{text}");
     }
 
     #[test]

@@ -64,6 +64,12 @@ fn read_entry(entry: &BoxRef<'_>, visual: bool) -> SampleEntry {
             Err(e) => Content::Other(e),
         },
         b"encv" => Content::Other(encrypted(entry)),
+        // H.265 as well, but put together from parts, or not whole by itself.
+        b"hvc2" | b"hev2" | b"hvc3" | b"hev3" | b"lhv1" | b"lhe1" | b"hvt1" | b"hvt2" | b"hvt3" => {
+            Content::Other(DemuxError::Unsupported {
+                what: codec_name(fourcc),
+            })
+        }
         _ => Content::Other(DemuxError::OtherCodec {
             codec: codec_name(fourcc),
         }),
@@ -217,7 +223,8 @@ fn encrypted(entry: &BoxRef<'_>) -> DemuxError {
 /// What people call the codec of a sample entry, with its code.
 pub(super) fn codec_name(fourcc: FourCc) -> String {
     let name = match &fourcc.0 {
-        b"hvc1" | b"hev1" | b"hvc2" | b"hev2" => "H.265",
+        b"hvc1" | b"hev1" => "H.265",
+        b"hvc2" | b"hev2" | b"hvc3" | b"hev3" => "H.265 with extractors",
         b"dvh1" | b"dvhe" => "Dolby Vision H.265",
         b"lhv1" | b"lhe1" => "layered H.265 without its base layer",
         b"hvt1" | b"hvt2" | b"hvt3" => "H.265 tiles",
