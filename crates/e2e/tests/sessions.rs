@@ -14,7 +14,7 @@ use peer::{Answer, Event, PATIENCE, Peer, request, with};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::programs::{self, Server};
-use testkit::{footage, jpeg};
+use testkit::{Recipe, footage, jpeg};
 use tokio_tungstenite::tungstenite;
 
 /// A folder with these clips under their names.
@@ -90,17 +90,26 @@ async fn the_newest_message_is_served_first() {
 
 #[tokio::test]
 async fn fifo_waits_for_what_came_before() {
-    let folder = folder(&["default_gop"]);
+    // Two GOPs of about a second's work each. Messages are answered side by side as their pictures
+    // are made: the last picture is made long after all of the first GOP, and not on their way.
+    let recipe = Recipe::new("two_slow_gops")
+        .size(1280, 720)
+        .frames(120)
+        .preset("ultrafast")
+        .x265("keyint=60:min-keyint=60:scenecut=0:open-gop=0:bframes=0:wpp=0");
+    let folder = tempfile::tempdir().unwrap();
+    let clip = footage::make(&recipe).unwrap().path;
+    std::fs::copy(clip, folder.path().join("slow")).unwrap();
     let server = serve(&folder, &BARE);
     let mut peer = Peer::connect(&server).await;
-    peer.video("default_gop").await;
-    let old = request(json!("old"), &by_number(0..110));
+    peer.video("slow").await;
+    let old = request(json!("old"), &by_number(0..60));
     let new = request(json!("new"), &by_number([119]));
     peer.say(&[old, with(new, json!({"priority": "fifo"}))])
         .await;
     let answers = peer.settle().await;
-    assert_eq!(place(&answers, &json!("new"), 0), 110);
-    assert_eq!(number(&answers[110]), 119);
+    assert_eq!(place(&answers, &json!("new"), 0), 60);
+    assert_eq!(number(&answers[60]), 119);
 }
 
 #[tokio::test]
