@@ -1,6 +1,8 @@
 //! The limit: what libavcodec alone, conversion and libjpeg-turbo take for the same pictures, in
 //! this process, with everything read and planned before the clock runs.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::num::NonZero;
 use std::ops::Range;
@@ -49,6 +51,7 @@ pub(crate) struct Closure {
     target: i64,
     colour: ColourDescription,
     rows_in_parallel: bool,
+    ctb_rows: u32,
     /// Access units from the IRAP to the frame, which a player decodes.
     pub(crate) from_irap: usize,
 }
@@ -119,6 +122,7 @@ impl Source {
             target: i64::from(target.0),
             colour: in_stream.or(self.container_colour()),
             rows_in_parallel: way.rows_in_parallel,
+            ctb_rows: way.ctb_rows,
             from_irap: samples.len(),
         })
     }
@@ -191,20 +195,15 @@ pub(crate) enum Cores {
 /// Decoders and an encoder that are kept open.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    single: HevcDecoder,
-    slices: HevcDecoder,
-    frames: HevcDecoder,
+    decoders: HashMap<Threading, HevcDecoder>,
     jpeg: JpegEncoder,
 }
 
 impl Limit {
     /// Opens them.
     pub(crate) fn new() -> Result<Self> {
-        let threads = NonZero::new(cores()).unwrap_or(NonZero::<usize>::MIN);
         Ok(Self {
-            single: HevcDecoder::new(Threading::Single)?,
-            slices: HevcDecoder::new(Threading::Slices(threads))?,
-            frames: HevcDecoder::new(Threading::Frames(threads))?,
+            decoders: HashMap::new(),
             jpeg: JpegEncoder::new()?,
         })
     }
@@ -217,12 +216,16 @@ impl Limit {
         closure: &Closure,
         cores: Cores,
     ) -> Result<(Duration, Vec<u8>)> {
-        let decoder = match cores {
-            Cores::One => &mut self.single,
+        let all = NonZero::new(self::cores()).unwrap_or(NonZero::<usize>::MIN);
+        let threading = match cores {
+            Cores::All if closure.rows_in_parallel => Threading::Slices(all),
             // One picture alone has nothing beside it.
-            Cores::All if closure.rows_in_parallel => &mut self.slices,
-            Cores::All if closure.len() > 1 => &mut self.frames,
-            Cores::All => &mut self.single,
+            Cores::All if closure.len() > 1 => Threading::frames(all, closure.ctb_rows),
+            _ => Threading::Single,
+        };
+        let decoder = match self.decoders.entry(threading) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(none) => none.insert(HevcDecoder::new(threading)?),
         };
         decoder.flush();
         let begin = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -31,22 +31,25 @@ impl Load {
     }
 }
 
-/// Lets one client for each video ask for `batch` random frames a message until the time is over.
-/// What is due then still is taken, and does not count.
+/// Lets one client for each list of videos ask for `batch` random frames a message of one of them
+/// until the time is over. What is due then still is taken, and does not count.
 pub(crate) async fn load(
     url: &str,
-    videos: &[String],
+    videos: &[&[String]],
     frames: &[Frame],
     batch: usize,
     options: Options,
     time: Duration,
 ) -> Result<Load> {
-    let opening = videos.iter().map(|video| Client::open(url, video));
+    let opening = videos.iter().map(|own| async move {
+        let first = own.first().context("a client without videos")?;
+        Ok::<_, anyhow::Error>((Client::open(url, first).await?, *own))
+    });
     let clients = try_join_all(opening).await?;
     let end = Instant::now() + time;
-    let running = (0u64..).zip(clients).map(|(seed, client)| {
+    let running = (0u64..).zip(clients).map(|(seed, (client, own))| {
         let random = StdRng::seed_from_u64(seed);
-        one(client, frames, batch, options, end, random)
+        one(client, own, frames, batch, options, end, random)
     });
     let latencies = try_join_all(running).await?;
     let each: Vec<usize> = latencies.iter().map(Vec::len).collect();
@@ -59,6 +62,7 @@ pub(crate) async fn load(
 
 async fn one(
     mut client: Client,
+    videos: &[String],
     frames: &[Frame],
     batch: usize,
     options: Options,
@@ -67,6 +71,10 @@ async fn one(
 ) -> Result<Vec<f64>> {
     let mut latencies = Vec::new();
     while Instant::now() < end {
+        if videos.len() > 1 {
+            let next = videos.choose(&mut random).context("no videos")?;
+            client.set_video(next).await?;
+        }
         let some: Vec<Frame> = (0..batch)
             .filter_map(|_| frames.choose(&mut random).copied())
             .collect();

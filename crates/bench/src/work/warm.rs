@@ -64,7 +64,8 @@ pub(crate) async fn measure(bench: &mut Bench, report: &mut Report) -> Result<()
     }
     drop((client, other));
     latency_rows(report, clip, &served, &least, size)?;
-    let videos = vec![name; CLIENTS];
+    let own = [name];
+    let videos = vec![own.as_slice(); CLIENTS];
     let sending = load(
         &format!("ws://{bare}/ws"),
         &videos,
