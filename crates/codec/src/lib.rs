@@ -30,6 +30,7 @@ pub use error::CodecError;
 pub use jpeg::{Converted, JpegEncoder};
 pub use libav::{
     Chroma, DEFAULT_MAX_PIXELS, HevcDecoder, Picture, PictureType, Plane, Rows, Threading,
+    give_back_large_blocks,
 };
 pub use planes::{PlanesBuf, Subsampling};
 pub use rendition::Rendition;

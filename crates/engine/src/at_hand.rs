@@ -12,7 +12,7 @@ use media::DecodeIndex;
 /// As many pictures as a mini-GOP decodes ahead of what is shown, with room to spare.
 const MOST_PICTURES: usize = 8;
 /// Five of 1920×1080, 4:2:0, 8 bits; of 3840×2160 one.
-const MOST_BYTES: usize = 16 << 20;
+pub(crate) const MOST_BYTES: usize = 16 << 20;
 
 /// Pictures at hand.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What is kept in case that it is wanted again: images, compressed runs, indexes.
 //!
-//! In memory all share one budget of bytes; on disk (optional) images and runs do.
+//! In memory all share one budget of bytes, with the pictures that decoders have at hand; on disk
+//! (optional) images and runs do.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use media::DecodeIndex;
 
+use crate::at_hand::MOST_BYTES;
 use crate::cache::{DiskCache, MemoryCache};
 use crate::config::EngineConfig;
 use crate::error::EngineError;
@@ -70,8 +72,12 @@ impl Caches {
             Some(disk) => Some(DiskCache::open(&disk.folder, disk.bytes)?),
             None => None,
         };
+        // Pictures that decoders keep at hand are of the same budget; most of it stays for what
+        // serves everybody.
+        let at_hand = (MOST_BYTES as u64).saturating_mul(config.workers as u64);
+        let at_hand = at_hand.min(config.cache_bytes / 4);
         Ok(Self {
-            memory: MemoryCache::new(config.cache_bytes, weight),
+            memory: MemoryCache::new(config.cache_bytes - at_hand, weight),
             disk,
             quality: config.jpeg_quality,
         })

@@ -80,7 +80,8 @@ impl Client {
             }
             state.schedule.add_ticket(shared.id, options.priority)
         };
-        let (mut ticket, sink) = FrameTicket::new(targets.len(), &shared.room, &shared.cells);
+        let (mut ticket, sink) =
+            FrameTicket::new(targets.len(), options, &shared.room, &shared.cells);
         let mut request = Request {
             client: Arc::clone(shared),
             video: Arc::clone(video),

@@ -1,6 +1,5 @@
 //! What requests, reads and workers share.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use media::DecodeIndex;
@@ -8,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::caches::Caches;
 use crate::config::EngineConfig;
-use crate::develop::Developing;
+use crate::develop::Developments;
 use crate::engine::Opening;
 use crate::error::FrameError;
 use crate::harvest::Harvester;
@@ -44,8 +43,8 @@ pub(crate) struct Core {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) schedule: Schedule<Arc<Video>, Arc<Run>, Option<Sink>>,
-    /// Pictures that wait for being encoded: at most one for each worker that waits for work.
-    pub(crate) developing: VecDeque<Developing>,
+    /// Pictures that wait for being encoded, while others decode.
+    pub(crate) developing: Developments,
     pub(crate) harvester: Harvester,
     pub(crate) stopping: bool,
 }
@@ -65,7 +64,7 @@ impl Core {
             runtime,
             state: Mutex::new(State {
                 schedule,
-                developing: VecDeque::new(),
+                developing: Developments::default(),
                 harvester,
                 stopping: false,
             }),

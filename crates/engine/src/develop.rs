@@ -26,6 +26,49 @@ pub(crate) struct Developing {
     pub(crate) picture: Picture,
 }
 
+/// Pictures that wait for being encoded by a worker that has nothing else to do.
+#[derive(Debug, Default)]
+pub(crate) struct Developments {
+    waiting: VecDeque<Developing>,
+    /// Of the pictures that wait.
+    bytes: usize,
+    /// Workers that encode what others have decoded.
+    at_work: usize,
+}
+
+impl Developments {
+    /// What waits lets those who encode go on while a decoder is held up. More than one picture for
+    /// each of them, as long as they are not larger than this: four of 1920×1080, 4:2:0, 8 bits.
+    const MOST_BYTES: usize = 13 << 20;
+
+    /// Whether a picture may be left to others, of whom `idle` have nothing to do. What nobody
+    /// `asked` for makes no long queue: somebody may ask for something else.
+    pub(crate) fn have_room(&self, picture: &Picture, idle: usize, asked: bool) -> bool {
+        let takers = idle + self.at_work;
+        let bytes = self.bytes.saturating_add(picture.byte_size());
+        takers > 0 && (self.waiting.len() < takers || (asked && bytes <= Self::MOST_BYTES))
+    }
+
+    /// Leaves a picture to others.
+    pub(crate) fn put(&mut self, work: Developing) {
+        self.bytes = self.bytes.saturating_add(work.picture.byte_size());
+        self.waiting.push_back(work);
+    }
+
+    /// A picture for a worker, who says when it is done with it.
+    pub(crate) fn take(&mut self) -> Option<Developing> {
+        let work = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(work.picture.byte_size());
+        self.at_work += 1;
+        Some(work)
+    }
+
+    /// A worker is done with what it took.
+    pub(crate) fn done(&mut self) {
+        self.at_work = self.at_work.saturating_sub(1);
+    }
+}
+
 /// Makes the images, keeps them, and hands them out. Those who wait are answered even if making
 /// an image panics.
 ///

@@ -54,6 +54,7 @@ impl Engine {
         if config.max_waiting_image_bytes == 0 {
             return Err(EngineError::Config("at least one image must be let wait"));
         }
+        codec::give_back_large_blocks();
         let runtime = tokio::runtime::Handle::current();
         let (config, caches) = tokio::task::spawn_blocking(move || {
             // Lists a folder that may be large.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use codec::{CodecError, Picture};
+use codec::{CodecError, Picture, Threading};
 use media::{ColourDescription, DecodeIndex, Planner, Refusal, Standing as Stands, Way, packet};
 
 use crate::core::Core;
@@ -18,7 +18,7 @@ use crate::error::{FrameError, FrameErrorCode};
 use crate::fetch::pump;
 use crate::run::Run;
 use crate::schedule::{Claim, GopKey, OrderId, PassId, Picked, Signal};
-use crate::standing::{Spread, Standing};
+use crate::standing::Standing;
 use crate::stats::{ClientCells, add, nanos_since};
 use crate::ticket::{Queue, Sink};
 use crate::video::Video;
@@ -40,6 +40,8 @@ pub(crate) struct Pass<'a> {
     kept: BTreeSet<OrderId>,
     /// Nothing of it is for anybody's request.
     harvest: bool,
+    /// Images are made here, before anything else is decoded.
+    at_once: bool,
     began: Instant,
     plan_nanos: u64,
     decode_nanos: u64,
@@ -95,6 +97,7 @@ pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Vid
         wanted: BTreeMap::new(),
         kept: BTreeSet::new(),
         harvest: cells.is_empty(),
+        at_once: false,
         began,
         plan_nanos: 0,
         decode_nanos: 0,
@@ -328,7 +331,7 @@ impl Pass<'_> {
                 continue;
             }
             self.put_back(&way.beyond);
-            let spread = standing.spread;
+            let threading = standing.threading;
             let end = self.follow(planner, &mut standing, way.next);
             let flushed = !matches!(end, End::Done | End::Stopped);
             if flushed {
@@ -350,7 +353,7 @@ impl Pass<'_> {
                 }
                 End::Impossible { why } => return self.fail_all(&why),
                 End::Unclear => {
-                    if spread != Spread::Frames {
+                    if !threading.is_frames() {
                         // One access unit at a time, and still it cannot be said.
                         return self.fail_all("the decoder found the data damaged");
                     }
@@ -388,7 +391,7 @@ impl Pass<'_> {
         let careful = self.run.damage().careful;
         let fresh = planner.way(&[], &lead_first(lead, targets));
         let fits = |s: &Standing| {
-            !(careful && s.spread == Spread::Frames)
+            !(careful && s.threading.is_frames())
                 && planner.way(&s.given, &[lead]).reached.contains(&lead)
         };
         let alone = self.alone && !careful;
@@ -401,7 +404,7 @@ impl Pass<'_> {
             };
             let whole = way.next.len() + rest;
             // All cores from the IRAP on may be there sooner than one from here.
-            let one_core = alone && standing.spread == Spread::Single;
+            let one_core = alone && standing.threading == Threading::Single;
             let slower =
                 whole > fresh.next.len() || (one_core && way.next.len() * 5 > fresh.next.len() * 3);
             if !slower {
@@ -410,14 +413,15 @@ impl Pass<'_> {
             }
             self.core.rest.put(Some(self.gop.clone()), standing);
         }
-        let spread = match (alone, fresh.rows_in_parallel) {
-            (true, true) => Spread::Slices,
-            (true, false) if fresh.next.len() > 1 => Spread::Frames,
-            _ => Spread::Single,
+        let cores = self.worker.cores;
+        let threading = match (alone, fresh.rows_in_parallel) {
+            (true, true) => Threading::Slices(cores),
+            (true, false) if fresh.next.len() > 1 => Threading::frames(cores, fresh.ctb_rows),
+            _ => Threading::Single,
         };
-        let decoder = self.worker.decoder(self.core, spread)?;
+        let decoder = self.worker.decoder(self.core, threading)?;
         Ok((
-            Standing::empty(decoder, spread, self.core.rest.slot()),
+            Standing::empty(decoder, threading, self.core.rest.slot()),
             fresh,
         ))
     }
@@ -431,6 +435,7 @@ impl Pass<'_> {
     ) -> End {
         let preludes = planner.preludes(&standing.given, &next);
         self.join(standing, &next);
+        let entry_first = standing.given.is_empty() && self.may_preview();
         for (place, (sample, prelude)) in next.iter().zip(preludes).enumerate() {
             if self.signal.take() {
                 let ahead = next.get(place..).unwrap_or_default();
@@ -451,11 +456,40 @@ impl Pass<'_> {
             if let Some(end) = end {
                 return end;
             }
-            if self.wanted.is_empty() && standing.spread != Spread::Frames {
+            if place == 0
+                && entry_first
+                && let Some(end) = self.show_entry(standing, next.get(1..).unwrap_or_default())
+            {
+                return end;
+            }
+            if self.wanted.is_empty() && !standing.threading.is_frames() {
                 return End::Done;
             }
         }
         self.settle(standing, End::Done)
+    }
+
+    /// Whether somebody may be shown the entry point before the picture that is wanted.
+    fn may_preview(&self) -> bool {
+        let state = self.core.lock();
+        let mut waiters =
+            (self.wanted.values().flatten()).flat_map(|claim| state.schedule.waiters(claim.order));
+        waiters.any(|w| {
+            let sink = w.sink.as_ref();
+            sink.is_some_and(|s| s.previews && s.wants_preview(w.position))
+        })
+    }
+
+    /// The entry point is decoded: where it is waited for by now, it is made an image before other
+    /// pictures take cores from it.
+    fn show_entry(&mut self, standing: &mut Standing, ahead: &[DecodeIndex]) -> Option<End> {
+        if let end @ (End::Unclear | End::Impossible { .. }) = self.settle(standing, End::Done) {
+            return Some(end);
+        }
+        self.at_once = true;
+        let stop = self.signal.take() && self.look(standing, ahead);
+        self.at_once = false;
+        stop.then_some(End::Stopped)
     }
 
     /// Claims what lies on the way or is still at hand.
@@ -521,7 +555,7 @@ impl Pass<'_> {
         self.decode_nanos = self.decode_nanos.saturating_add(nanos_since(began));
         self.worker.packet = packet;
         self.receive(standing, pictures);
-        let frames = standing.spread == Spread::Frames;
+        let frames = standing.threading.is_frames();
         match sent {
             Ok(()) => None,
             Err(_) if frames => Some(End::Unclear),
@@ -597,11 +631,11 @@ impl Pass<'_> {
             .flatten()
             .collect();
         let samples: Vec<DecodeIndex> = samples.into_iter().collect();
-        let decoder = match self.worker.decoder(self.core, Spread::Single) {
+        let decoder = match self.worker.decoder(self.core, Threading::Single) {
             Ok(decoder) => decoder,
             Err(e) => return self.fail_all(&e.to_string()),
         };
-        let mut standing = Standing::empty(decoder, Spread::Single, self.core.rest.slot());
+        let mut standing = Standing::empty(decoder, Threading::Single, self.core.rest.slot());
         let preludes = planner.preludes(&[], &samples);
         let mut end = End::Done;
         for (sample, prelude) in samples.iter().zip(preludes) {
@@ -634,7 +668,8 @@ impl Pass<'_> {
         }
     }
 
-    /// A picture that is wanted: made an image here, or by a worker that has nothing to do.
+    /// A picture that is wanted: made an image by a worker that has nothing to do, or will have
+    /// nothing soon; here, where those are behind.
     fn develop(&mut self, claims: Vec<Claim>, sample: DecodeIndex, picture: Picture) {
         for claim in &claims {
             self.kept.insert(claim.order);
@@ -651,8 +686,11 @@ impl Pass<'_> {
             picture,
         };
         let mut state = self.core.lock();
-        if state.schedule.idle() > state.developing.len() {
-            state.developing.push_back(work);
+        let waiters = |c: &Claim| state.schedule.waiters(c.order).iter();
+        let asked = (work.claims.iter().flat_map(waiters)).any(|w| w.sink.is_some());
+        let idle = state.schedule.idle();
+        if !self.at_once && state.developing.have_room(&work.picture, idle, asked) {
+            state.developing.put(work);
             drop(state);
             self.core.wake.notify_one();
         } else {

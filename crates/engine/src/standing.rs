@@ -4,28 +4,17 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use codec::{HevcDecoder, Picture};
+use codec::{HevcDecoder, Picture, Threading};
 use media::DecodeIndex;
 
 use crate::at_hand::AtHand;
 use crate::schedule::GopKey;
 
-/// How a decoder uses the cores.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Spread {
-    /// One core: others have work too, or there is nothing to spread.
-    Single,
-    /// Rows of one picture side by side.
-    Slices,
-    /// Pictures side by side.
-    Frames,
-}
-
 /// A decoder and what it has been given since it was empty.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) decoder: HevcDecoder,
-    pub(crate) spread: Spread,
+    pub(crate) threading: Threading,
     /// Ascending.
     pub(crate) given: Vec<DecodeIndex>,
     pub(crate) at_hand: AtHand,
@@ -38,11 +27,11 @@ pub(crate) type Slot = Arc<()>;
 
 impl Standing {
     /// A decoder that was given nothing.
-    pub(crate) fn empty(decoder: HevcDecoder, spread: Spread, slot: Slot) -> Self {
+    pub(crate) fn empty(decoder: HevcDecoder, threading: Threading, slot: Slot) -> Self {
         Self {
             _slot: slot,
             decoder,
-            spread,
+            threading,
             given: Vec::new(),
             at_hand: AtHand::default(),
         }
@@ -124,9 +113,9 @@ impl Rest {
 
     /// An empty decoder of a kind: one that rests empty, else, where no more may be opened, the one
     /// that has stood longest. `None`: a new one is to be opened, for which there is room then.
-    pub(crate) fn take_empty(&self, spread: Spread) -> Option<HevcDecoder> {
+    pub(crate) fn take_empty(&self, threading: Threading) -> Option<HevcDecoder> {
         let mut all = self.lock();
-        let of_kind = |(_, s): &(Option<GopKey>, Standing)| s.spread == spread;
+        let of_kind = |(_, s): &(Option<GopKey>, Standing)| s.threading == threading;
         let empty = all.iter().position(|e| e.0.is_none() && of_kind(e));
         let at = match empty {
             None if self.is_full() => all.iter().position(of_kind),

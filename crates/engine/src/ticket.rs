@@ -252,6 +252,8 @@ pub(crate) struct Sink {
     sender: mpsc::UnboundedSender<FrameEvent>,
     /// When the request came.
     pub(crate) since: Instant,
+    /// Something else may be shown meanwhile.
+    pub(crate) previews: bool,
 }
 
 impl Sink {
@@ -372,7 +374,12 @@ pub struct FrameTicket {
 }
 
 impl FrameTicket {
-    pub(crate) fn new(targets: usize, room: &Arc<Room>, cells: &Arc<ClientCells>) -> (Self, Sink) {
+    pub(crate) fn new(
+        targets: usize,
+        options: RequestOptions,
+        room: &Arc<Room>,
+        cells: &Arc<ClientCells>,
+    ) -> (Self, Sink) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             answers: Mutex::new(vec![Answer::Due; targets]),
@@ -395,6 +402,7 @@ impl FrameTicket {
             shared,
             sender,
             since,
+            previews: options.preview,
         };
         (ticket, sink)
     }

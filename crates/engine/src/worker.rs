@@ -16,7 +16,6 @@ use crate::harvest::Asked;
 use crate::pass;
 use crate::run::Run;
 use crate::schedule::Picked;
-use crate::standing::Spread;
 use crate::stats::add;
 use crate::video::Video;
 
@@ -61,7 +60,9 @@ enum Work {
 
 fn serve(core: &Arc<Core>) {
     let mut worker = Worker::new(core);
-    while let Some(work) = next(core) {
+    let mut developed = false;
+    while let Some(work) = next(core, developed) {
+        developed = matches!(work, Work::Develop(_));
         // A panic must not take the worker with it; what it holds may be in any state and is
         // dropped.
         let done = catch_unwind(AssertUnwindSafe(|| match work {
@@ -75,14 +76,17 @@ fn serve(core: &Arc<Core>) {
     }
 }
 
-/// Waits for work. `None`: the engine stops.
-fn next(core: &Arc<Core>) -> Option<Work> {
+/// Waits for work. `None`: the engine stops. `developed`: the last work was to encode a picture.
+fn next(core: &Arc<Core>, developed: bool) -> Option<Work> {
     let mut state = core.lock();
+    if developed {
+        state.developing.done();
+    }
     loop {
         if state.stopping {
             return None;
         }
-        if let Some(work) = state.developing.pop_front() {
+        if let Some(work) = state.developing.take() {
             return Some(Work::Develop(work));
         }
         if let Some(picked) = state.schedule.pick() {
@@ -113,7 +117,8 @@ fn next(core: &Arc<Core>) -> Option<Work> {
 #[derive(Debug)]
 pub(crate) struct Worker {
     jpeg: Option<JpegEncoder>,
-    threads: NonZero<usize>,
+    /// Cores that a request has that has them alone.
+    pub(crate) cores: NonZero<usize>,
     /// The access unit that is being put together.
     pub(crate) packet: Vec<u8>,
 }
@@ -122,7 +127,7 @@ impl Worker {
     fn new(core: &Core) -> Self {
         Self {
             jpeg: None,
-            threads: NonZero::new(core.config.workers).unwrap_or(NonZero::<usize>::MIN),
+            cores: NonZero::new(core.config.workers).unwrap_or(NonZero::<usize>::MIN),
             packet: Vec::new(),
         }
     }
@@ -131,16 +136,11 @@ impl Worker {
     pub(crate) fn decoder(
         &mut self,
         core: &Core,
-        spread: Spread,
+        threading: Threading,
     ) -> Result<HevcDecoder, CodecError> {
-        if let Some(decoder) = core.rest.take_empty(spread) {
+        if let Some(decoder) = core.rest.take_empty(threading) {
             return Ok(decoder);
         }
-        let threading = match spread {
-            Spread::Single => Threading::Single,
-            Spread::Slices => Threading::Slices(self.threads),
-            Spread::Frames => Threading::Frames(self.threads),
-        };
         let mut decoder = HevcDecoder::new(threading)?;
         decoder.set_max_pixels(core.config.max_pixels)?;
         add(&core.counters.decoders_opened, 1);

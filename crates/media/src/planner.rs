@@ -59,6 +59,8 @@ pub struct Way {
     /// their neighbours that are not always finished: now and then a picture came out a little
     /// wrong.)
     pub rows_in_parallel: bool,
+    /// Rows of coding tree blocks in the picture of `next` that has the fewest.
+    pub ctb_rows: u32,
 }
 
 impl Planner {
@@ -131,11 +133,11 @@ impl Planner {
         let course = Stand::after(view, given).and_then(|stand| stand.course(&targets, last));
         let Course { units, reached } = course.unwrap_or_default();
         let sample = |&u: &UnitIndex| self.graph.sample_of(u);
+        let pictures = || units.iter().filter_map(|&u| self.graph.picture(u));
         Way {
-            rows_in_parallel: units.iter().all(|&u| {
-                let picture = self.graph.picture(u);
-                picture.is_some_and(|p| p.wavefront && !p.sps.sample_adaptive_offset)
-            }),
+            rows_in_parallel: pictures().count() == units.len()
+                && pictures().all(|p| p.wavefront && !p.sps.sample_adaptive_offset),
+            ctb_rows: pictures().map(|p| p.sps.ctb_rows).min().unwrap_or(0),
             next: units.iter().map(sample).collect(),
             beyond: targets
                 .iter()

@@ -62,6 +62,7 @@ fn sps_as_written(spec: &SpsSpec) -> Sps {
         bit_depth_chroma: spec.bit_depth_chroma,
         log2_max_poc_lsb: spec.log2_max_poc_lsb,
         ctb_count: spec.ctb_count(),
+        ctb_rows: spec.ctb_rows(),
         sample_adaptive_offset: spec.sao,
         short_term_sets: spec.sets(),
         long_term_present: spec.long_term.is_some(),

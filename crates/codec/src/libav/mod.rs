@@ -1,10 +1,13 @@
-//! libavcodec behind a safe seam. The only module of the product with `unsafe`.
+//! libavcodec behind a safe seam, and the C library that it allocates from. The only module of the
+//! product with `unsafe`.
 
 mod begun;
 mod decoder;
+mod memory;
 mod picture;
 
 pub use decoder::{DEFAULT_MAX_PIXELS, HevcDecoder, Threading};
+pub use memory::give_back_large_blocks;
 pub use picture::{Chroma, Picture, PictureType, Plane, Rows};
 
 use std::ffi::CStr;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::clients::Client;
+use super::clients::{Client, Place};
 use super::types::{Claim, ClientId, GopKey, Look, OrderId, PassId, Picked, Signal, Waiter};
 use super::{Schedule, Stage};
 
@@ -87,7 +87,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let claims: Vec<Claim> = (chosen.into_iter())
             .filter_map(|order| self.claim(id, order))
             .collect();
-        let alone = self.is_alone(id, harvest);
+        let alone = self.is_alone(id, client, harvest);
         if let Some(pass) = self.passes.get_mut(&id) {
             pass.alone = alone && !harvest;
             pass.begun_for = pass.images.keys().copied().collect();
@@ -115,16 +115,32 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         })
     }
 
-    /// Whether nothing but a pass wants the cores. Harvest does not count beside a request.
-    fn is_alone(&self, id: PassId, harvest: bool) -> bool {
+    /// Whether nothing but a pass wants the cores: harvest does not count beside a request, and
+    /// what its client wants of the same GOP does not, either. That waits for bytes that the pass
+    /// can decode when they come, or is being finished by who had begun it.
+    fn is_alone(&self, id: PassId, client: ClientId, harvest: bool) -> bool {
+        let Some(key) = self.passes.get(&id).map(|p| &p.gop) else {
+            return false;
+        };
         let counts = |c: ClientId| {
             let client = self.clients.get(&c);
             client.is_some_and(|c| !c.blocked && (harvest || !c.is_harvest()))
         };
-        let mut others = self.passes.iter().filter(|(other, _)| **other != id);
-        let mut clients = self.clients.iter();
-        !others.any(|(_, p)| self.waiters_of(p).any(|w| counts(w.client)))
-            && !clients.any(|(&c, s)| counts(c) && !(s.runnable.is_empty() && s.lacking.is_empty()))
+        let elsewhere = |place: &Place| {
+            let order = self.orders.get(&place.order);
+            order.is_some_and(|o| o.gop() != *key)
+        };
+        let other_pass = |(other, pass): (&PassId, &Pass)| {
+            *other != id
+                && self
+                    .waiters_of(pass)
+                    .any(|w| counts(w.client) && (w.client != client || pass.gop != *key))
+        };
+        let other_work = |(&c, state): (&ClientId, &Client)| {
+            let mut places = state.runnable.iter().chain(&state.lacking);
+            counts(c) && places.any(|place| c != client || elsewhere(place))
+        };
+        !self.passes.iter().any(other_pass) && !self.clients.iter().any(other_work)
     }
 
     /// Whether a request has all cores, in another pass than this.

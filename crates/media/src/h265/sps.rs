@@ -29,6 +29,8 @@ pub struct Sps {
     pub log2_max_poc_lsb: u8,
     /// `PicWidthInCtbsY` × `PicHeightInCtbsY`.
     pub ctb_count: u32,
+    /// `PicHeightInCtbsY`.
+    pub ctb_rows: u32,
     /// `sample_adaptive_offset_enabled_flag`.
     pub sample_adaptive_offset: bool,
     /// `st_ref_pic_set(i)` of the SPS.
@@ -258,6 +260,7 @@ impl Sps {
             bit_depth_chroma,
             log2_max_poc_lsb,
             ctb_count: ctbs(coded_width) * ctbs(coded_height),
+            ctb_rows: ctbs(coded_height),
             sample_adaptive_offset,
             short_term_sets,
             long_term_present,

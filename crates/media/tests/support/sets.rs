@@ -381,7 +381,11 @@ impl SpsSpec {
     }
 
     pub fn ctb_count(&self) -> u32 {
-        self.width.div_ceil(1 << self.log2_ctb) * self.height.div_ceil(1 << self.log2_ctb)
+        self.width.div_ceil(1 << self.log2_ctb) * self.ctb_rows()
+    }
+
+    pub fn ctb_rows(&self) -> u32 {
+        self.height.div_ceil(1 << self.log2_ctb)
     }
 
     pub fn nal(&self) -> Vec<u8> {
