@@ -513,6 +513,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_more_works_only_where_there_are_rows_to_wait_for() {
+        let n = |n| NonZero::new(n).unwrap();
+        assert_eq!(Threading::frames(n(2), 17), Threading::Frames(n(3)));
+        assert_eq!(Threading::frames(n(2), 8), Threading::Frames(n(2)));
+        assert_eq!(Threading::frames(n(1), 17), Threading::Frames(n(1)));
+        assert!(Threading::frames(n(1), 17).is_frames() && !Threading::Slices(n(2)).is_frames());
+    }
+
+    #[test]
     fn an_end_of_sequence_is_said_again_behind_packets_without_a_picture() {
         let slice: &[u8] = &[0, 0, 1, 2, 1, 0x80, 7];
         let bitstream: &[u8] = &[0, 0, 0, 1, 37 << 1, 1];

@@ -235,6 +235,35 @@ fn a_lone_request_has_all_cores_even_beside_harvest() {
 }
 
 #[test]
+fn a_request_is_alone_beside_what_is_made_of_its_gop_for_the_same_client() {
+    let mut world = World::new(2, NO_LIMITS);
+    let harvest = world.harvest;
+    world.request(harvest, Newest, 0, [0]);
+    world.read_all();
+    world.step(0);
+    // It waits for the picture that harvest has begun, too, and for bytes of others.
+    let client = world.client();
+    world.request(client, Newest, 0, 0..GOP);
+    world.pump();
+    world.step(0);
+    world.read_all();
+    world.step(1);
+    let alone: Vec<bool> = world.passes().map(|p| p.alone).collect();
+    assert!(alone.contains(&true), "{alone:?}");
+    check::all(&world);
+    world.settle();
+    assert_eq!(world.waits().count(), 0);
+
+    // What it wants of another GOP is work for the other core.
+    let mut world = World::new(2, NO_LIMITS);
+    let client = world.client();
+    world.request(client, Newest, 0, [1, 2, GOP + 1, GOP + 2]);
+    world.read_all();
+    world.step(0);
+    assert!(world.passes().all(|p| !p.alone));
+}
+
+#[test]
 fn two_requests_have_one_core_each() {
     let mut world = World::new(2, NO_LIMITS);
     let clients = [world.client(), world.client()];
