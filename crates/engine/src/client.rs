@@ -239,6 +239,7 @@ impl Request {
                     add(&self.sink.cells().joined, 1);
                 }
             }
+            state.schedule.gather(self.ticket);
         }
         for (position, image) in made {
             self.hit(position, image, Tier::Memory);

@@ -211,6 +211,7 @@ impl State {
                         rank,
                     );
                 }
+                self.schedule.gather(ticket);
                 Asked::Images
             }
         }

@@ -22,7 +22,7 @@ mod passes;
 mod tests;
 mod types;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use clients::{Client, INTERACTIVE, Place};
 use fetching::Fetching;
@@ -36,6 +36,9 @@ pub(crate) use types::{
 enum Stage {
     /// The bytes are not there.
     Lacking,
+    /// The bytes are there, but not those of all that its ticket wants of the GOP. These are read
+    /// first, so that one pass has everything: two would decode what both depend on twice.
+    Gathering,
     Runnable,
     /// By a pass that runs, or has ended and left the picture to be encoded.
     Claimed(PassId),
@@ -60,6 +63,8 @@ struct Gop<V, R> {
     orders: BTreeSet<OrderId>,
     /// Those of them that no pass has claimed.
     unclaimed: BTreeSet<OrderId>,
+    /// Those of these that are [`Stage::Gathering`].
+    gathering: BTreeSet<OrderId>,
     passes: BTreeSet<PassId>,
 }
 
@@ -73,6 +78,7 @@ impl<V, R> Gop<V, R> {
             fetching: None,
             orders: BTreeSet::new(),
             unclaimed: BTreeSet::new(),
+            gathering: BTreeSet::new(),
             passes: BTreeSet::new(),
         }
     }
@@ -174,8 +180,58 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             .or_default()
             .insert(entry);
         order.waiters.push(waiter);
+        if order.stage == Stage::Gathering {
+            // Somebody else wants it.
+            self.restage(id, Stage::Runnable);
+        }
         if turned {
             self.stir();
+        }
+    }
+
+    /// All that a ticket wants for now was submitted: what of it could be decoded waits until
+    /// everything of its GOP can, unless somebody else wants it, too. Previews wait for nothing.
+    pub(crate) fn gather(&mut self, ticket: TicketId) {
+        let orders: BTreeSet<OrderId> = (self.by_ticket.get(&ticket).into_iter().flatten())
+            .filter(|(_, purpose, _)| *purpose == Purpose::Exact)
+            .map(|(_, _, id)| *id)
+            .collect();
+        let lacking: HashSet<GopKey> = (orders.iter())
+            .filter_map(|id| self.orders.get(id))
+            .filter(|o| o.stage == Stage::Lacking)
+            .map(Order::gop)
+            .collect();
+        for id in orders {
+            let own = |w: &Waiter<S>| w.ticket == ticket && w.purpose == Purpose::Exact;
+            let gathers = self.orders.get(&id).is_some_and(|o| {
+                o.stage == Stage::Runnable
+                    && o.waiters.iter().all(own)
+                    && lacking.contains(&o.gop())
+            });
+            if gathers {
+                self.restage(id, Stage::Gathering);
+            }
+        }
+    }
+
+    /// What gathers no more can be decoded: its ticket lacks nothing of the GOP.
+    fn release_gathered(&mut self, key: &GopKey) {
+        let Some(gop) = self.gops.get(key).filter(|g| !g.gathering.is_empty()) else {
+            return;
+        };
+        let lacking: HashSet<TicketId> = (gop.unclaimed.iter())
+            .filter_map(|id| self.orders.get(id))
+            .filter(|o| o.stage == Stage::Lacking)
+            .flat_map(|o| o.waiters.iter().map(|w| w.ticket))
+            .collect();
+        let complete = |id: &OrderId| {
+            let order = self.orders.get(id);
+            order.is_some_and(|o| !o.waiters.iter().any(|w| lacking.contains(&w.ticket)))
+        };
+        let complete: Vec<OrderId> = gop.gathering.iter().copied().filter(complete).collect();
+        for id in complete {
+            self.restage(id, Stage::Runnable);
+            self.announce(id);
         }
     }
 
@@ -192,7 +248,11 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         if let Some(gop) = self.gops.get_mut(&order.gop()) {
             match stage {
                 Stage::Claimed(_) => gop.unclaimed.remove(&id),
-                Stage::Lacking | Stage::Runnable => gop.unclaimed.insert(id),
+                Stage::Lacking | Stage::Gathering | Stage::Runnable => gop.unclaimed.insert(id),
+            };
+            match stage {
+                Stage::Gathering => gop.gathering.insert(id),
+                _ => gop.gathering.remove(&id),
             };
         }
     }
@@ -249,6 +309,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         } else if let Stage::Claimed(pass) = stage {
             self.stir_pass(pass);
         } else {
+            self.release_gathered(&key);
             // Those who are left may not take what is ready.
             self.let_go_of_bytes(&key);
         }

@@ -81,7 +81,7 @@ impl Client {
                 }
                 self.runnable.insert(place);
             }
-            Stage::Claimed(_) => {}
+            Stage::Gathering | Stage::Claimed(_) => {}
         }
     }
 

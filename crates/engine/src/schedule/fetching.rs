@@ -166,6 +166,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
                 self.announce(id);
             }
         }
+        self.release_gathered(key);
         self.let_go_of_bytes(key);
         self.tidy_gop(key);
     }
@@ -219,7 +220,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let runnable: Vec<OrderId> = (gop.unclaimed.iter().copied())
             .filter(|id| {
                 let order = self.orders.get(id);
-                order.is_some_and(|o| o.stage == Stage::Runnable)
+                order.is_some_and(|o| matches!(o.stage, Stage::Runnable | Stage::Gathering))
             })
             .collect();
         for id in runnable {
@@ -255,7 +256,9 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         if let Some(gop) = self.gops.get_mut(key) {
             gop.orders.remove(&id);
             gop.unclaimed.remove(&id);
+            gop.gathering.remove(&id);
         }
+        self.release_gathered(key);
         self.let_go_of_bytes(key);
         self.tidy_gop(key);
     }

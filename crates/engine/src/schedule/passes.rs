@@ -194,7 +194,8 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         };
         let on_the_way: Vec<OrderId> = (gop.unclaimed.iter())
             .filter_map(|id| Some((*id, self.orders.get(id)?)))
-            .filter(|(_, o)| o.stage == Stage::Runnable && self.is_servable(o))
+            .filter(|(_, o)| matches!(o.stage, Stage::Runnable | Stage::Gathering))
+            .filter(|(_, o)| self.is_servable(o))
             .filter(|(_, o)| ahead.binary_search(&o.image.sample).is_ok())
             .filter(|(id, _)| !state.put_back.contains(id))
             .map(|(id, _)| id)

@@ -72,10 +72,23 @@ fn stages(world: &World) {
         assert!(gop.orders.contains(id));
         let claimed = matches!(order.stage, Stage::Claimed(_));
         assert_eq!(gop.unclaimed.contains(id), !claimed);
+        let gathering = order.stage == Stage::Gathering;
+        assert_eq!(gop.gathering.contains(id), gathering);
         let there = gop.run.is_some() && order.image.sample < gop.end;
         match order.stage {
             Stage::Lacking => assert!(!there, "its bytes are there"),
             Stage::Runnable => assert!(there, "its bytes are not there"),
+            Stage::Gathering => {
+                assert!(there, "its bytes are not there");
+                let ticket = order.waiters[0].ticket;
+                assert!(order.waiters.iter().all(|w| w.ticket == ticket));
+                let lacks = |o: &OrderId| {
+                    let other = &schedule.orders[o];
+                    other.stage == Stage::Lacking
+                        && other.waiters.iter().any(|w| w.ticket == ticket)
+                };
+                assert!(gop.orders.iter().any(lacks), "it waits for nothing");
+            }
             Stage::Claimed(pass) => match schedule.passes.get(&pass) {
                 Some(pass) => assert!(pass.claimed.contains(id)),
                 None => {

@@ -264,6 +264,37 @@ fn a_request_is_alone_beside_what_is_made_of_its_gop_for_the_same_client() {
 }
 
 #[test]
+fn one_pass_has_all_that_a_ticket_wants_of_a_gop_even_where_some_bytes_come_late() {
+    #[derive(PartialEq)]
+    enum Late {
+        Comes,
+        Fails,
+        IsCancelled,
+    }
+    for late in [Late::Comes, Late::Fails, Late::IsCancelled] {
+        let mut world = World::new(2, NO_LIMITS);
+        let (first, second) = (world.client(), world.client());
+        world.request(first, Newest, 0, [5]);
+        world.read_all();
+        // The bytes of the second's first picture are there, those of its other are not.
+        let (ticket, _) = world.request(second, Newest, 0, [4, 9]);
+        world.pump();
+        check::all(&world);
+        let waits = |world: &World| world.schedule.clients[&second].runnable.len();
+        assert_eq!(waits(&world), 0, "one of two");
+        match late {
+            Late::Comes => world.read(0, 0),
+            Late::Fails => world.read_fails(0),
+            Late::IsCancelled => world.cancel(ticket, Some(1)),
+        }
+        check::all(&world);
+        assert_eq!(waits(&world), if late == Late::Comes { 2 } else { 1 });
+        world.settle();
+        assert_eq!(world.waits().count(), 0);
+    }
+}
+
+#[test]
 fn two_requests_have_one_core_each() {
     let mut world = World::new(2, NO_LIMITS);
     let clients = [world.client(), world.client()];

@@ -235,6 +235,9 @@ impl World {
             };
             self.schedule.submit(wish, rank);
         }
+        if purpose == Purpose::Exact {
+            self.schedule.gather(ticket);
+        }
     }
 
     /// A ticket for the exact pictures of samples.
