@@ -25,6 +25,11 @@ pub(crate) struct Args {
     #[arg(long, env = "CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Ask the server that runs on --listen-addr how it is, and end: with 0 if it is well. For the
+    /// health check of a container
+    #[arg(long)]
+    pub(crate) health: bool,
+
     #[command(flatten)]
     options: Options,
 }

@@ -8,6 +8,7 @@ mod config;
 mod due;
 mod executor;
 mod forward;
+mod health;
 mod limits;
 mod listing;
 mod outbox;
@@ -37,7 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
+    let only_ask = args.health;
     let config = Config::resolve(args)?;
+    if only_ask {
+        return health::ask(&config.listen_addr);
+    }
     start_log(&config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

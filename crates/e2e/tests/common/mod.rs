@@ -5,10 +5,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::bucket::Bucket;
+use testkit::footage;
 use testkit::programs::Server;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -117,6 +121,63 @@ impl Client {
         let indexes: Vec<u64> = answers.keys().copied().collect();
         assert_eq!(indexes, (0..offsets.len() as u64).collect::<Vec<_>>());
         answers.into_values().collect()
+    }
+}
+
+/// Where videos lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backend {
+    Folder,
+    Bucket,
+}
+
+/// Clips under their names, in a folder or in a bucket.
+pub(crate) enum Videos {
+    Folder(TempDir),
+    Bucket(Bucket),
+}
+
+impl Videos {
+    /// These clips.
+    pub(crate) async fn of(backend: Backend, clips: &[&str]) -> Self {
+        let clips = clips
+            .iter()
+            .map(|name| (*name, footage::clip(name).unwrap().path));
+        match backend {
+            Backend::Folder => {
+                let folder = tempfile::tempdir().unwrap();
+                for (name, path) in clips {
+                    std::fs::copy(path, folder.path().join(name)).unwrap();
+                }
+                Self::Folder(folder)
+            }
+            Backend::Bucket => {
+                let bucket = Bucket::start().unwrap();
+                for (name, path) in clips {
+                    bucket.put_file(name, &path).await.unwrap();
+                }
+                Self::Bucket(bucket)
+            }
+        }
+    }
+
+    /// A server of them, with these further arguments.
+    pub(crate) fn serve(&self, args: &[&str]) -> Server {
+        self.serve_with(args, |_| {})
+    }
+
+    /// The same, with a last change to the command.
+    pub(crate) fn serve_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
+        let started = Server::start_with(args, |command| {
+            match self {
+                Self::Folder(folder) => {
+                    command.arg("--local-path").arg(folder.path());
+                }
+                Self::Bucket(bucket) => bucket.tell(command, bucket.endpoint()),
+            }
+            change(command);
+        });
+        started.unwrap()
     }
 }
 
