@@ -113,7 +113,10 @@ fn a_health_check_needs_no_other_program() {
     let output = ask(&address);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains(&format!("no server answers on {address}")), "{text}");
+    assert!(
+        text.contains(&format!("no server answers on {address}")),
+        "{text}"
+    );
 }
 
 #[test]

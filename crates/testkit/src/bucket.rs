@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::Bytes;
+use object_store::ObjectStoreExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
-use object_store::ObjectStoreExt as _;
 
 use tokio::io::AsyncWriteExt as _;
 

@@ -61,7 +61,10 @@ fn stages() -> (BTreeMap<String, Stage>, Vec<String>) {
     let mut stages: BTreeMap<String, Stage> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     let text = read("Dockerfile");
-    let code: Vec<&str> = text.lines().filter(|l| !l.trim().starts_with('#')).collect();
+    let code: Vec<&str> = text
+        .lines()
+        .filter(|l| !l.trim().starts_with('#'))
+        .collect();
     for line in code.join("\n").replace("\\\n", " ").lines() {
         let Some((name, words)) = line.trim().split_once(' ') else {
             continue;
@@ -144,10 +147,18 @@ fn the_programs_that_are_built_are_those_of_the_workspace() {
         .collect();
     assert_eq!(packages, installed, "{run}");
     for package in packages {
-        let folder = if package == "bucket-streamer" { "server" } else { package };
+        let folder = if package == "bucket-streamer" {
+            "server"
+        } else {
+            package
+        };
         let manifest = read(&format!("crates/{folder}/Cargo.toml"));
         assert!(manifest.contains(&format!("name = \"{package}\"")));
-        assert!(workspace().join(format!("crates/{folder}/src/main.rs")).is_file());
+        assert!(
+            workspace()
+                .join(format!("crates/{folder}/src/main.rs"))
+                .is_file()
+        );
     }
 }
 
@@ -159,9 +170,8 @@ fn all_images_are_of_one_release_and_the_compiler_is_new_enough() {
     for name in ["tools", "production"] {
         assert_eq!(stages[name].from, format!("debian:{release}-slim"));
     }
-    let number = |text: &str| -> Vec<u32> {
-        text.split('.').map(|part| part.parse().unwrap()).collect()
-    };
+    let number =
+        |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap()).collect() };
     let manifest = read("Cargo.toml");
     let (_, least) = manifest.split_once("rust-version = \"").unwrap();
     let (least, _) = least.split_once('"').unwrap();
@@ -179,7 +189,11 @@ fn all_images_are_of_one_release_and_the_compiler_is_new_enough() {
 /// Shared libraries that a program names itself.
 fn libraries(program: &str) -> BTreeSet<String> {
     let path = programs::program(program).unwrap();
-    let output = Command::new("objdump").arg("-p").arg(path).output().unwrap();
+    let output = Command::new("objdump")
+        .arg("-p")
+        .arg(path)
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter_map(|l| l.trim().strip_prefix("NEEDED"));
     lines.map(|l| l.trim().to_owned()).collect()
@@ -188,7 +202,10 @@ fn libraries(program: &str) -> BTreeSet<String> {
 #[test]
 fn images_hold_the_libraries_that_their_programs_are_linked_against() {
     let (stages, _) = stages();
-    let release = stages["production"].from.replace("debian:", "").replace("-slim", "");
+    let release = stages["production"]
+        .from
+        .replace("debian:", "")
+        .replace("-slim", "");
     let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if !system.contains(&format!("VERSION_CODENAME={release}")) {
         eprintln!("note: this is not Debian {release}: its libraries have other versions");
@@ -236,7 +253,12 @@ fn the_scripts_of_the_images_find_their_programs() {
     for script in scripts {
         assert!(copied.contains(script), "{script}");
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = workspace().join(script).metadata().unwrap().permissions().mode();
+        let mode = workspace()
+            .join(script)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o111, 0o111, "{script} can be run");
     }
     let command = tools.list("CMD");
@@ -246,7 +268,11 @@ fn the_scripts_of_the_images_find_their_programs() {
 #[test]
 fn the_production_image_runs_without_rights() {
     let (stages, order) = stages();
-    assert_eq!(order.last().unwrap(), "production", "what `docker build .` makes");
+    assert_eq!(
+        order.last().unwrap(),
+        "production",
+        "what `docker build .` makes"
+    );
     let stage = &stages["production"];
     let (user, _) = stage.one("USER").split_once(':').unwrap();
     assert!(user.parse::<u32>().unwrap() > 0);
@@ -403,7 +429,12 @@ fn the_store_is_the_one_of_the_tests() {
     let check = words(&store["healthcheck"]["test"]);
     assert_eq!(check[..2], ["CMD", "/garage"]);
     let garage = Garage::start().unwrap();
-    let output = garage.command().unwrap().args(&check[2..]).output().unwrap();
+    let output = garage
+        .command()
+        .unwrap()
+        .args(&check[2..])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     let mut wrong = check[2..].to_vec();
     *wrong.last_mut().unwrap() = "absent".into();

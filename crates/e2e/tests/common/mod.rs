@@ -24,6 +24,8 @@ pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
     /// Sentences that came before a `VideoSet` with `ok` false.
     pub(crate) refusals: Vec<String>,
+    /// Their codes.
+    pub(crate) codes: Vec<String>,
 }
 
 impl Client {
@@ -33,6 +35,7 @@ impl Client {
         Self {
             socket: connected.expect("the server hangs").unwrap().0,
             refusals: Vec::new(),
+            codes: Vec::new(),
         }
     }
 
@@ -86,6 +89,8 @@ impl Client {
                     let sentence = reply["message"].as_str().unwrap();
                     assert!(!sentence.is_empty());
                     self.refusals.push(sentence.to_owned());
+                    let code = reply["error"].as_str().unwrap_or_default();
+                    self.codes.push(code.to_owned());
                 }
                 _ => panic!("{reply}"),
             }

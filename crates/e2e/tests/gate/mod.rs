@@ -821,8 +821,7 @@ async fn whatever_is_said_each_frame_is_answered_once() {
         ("missing", 1),
     ];
     let videos = Videos::of(crate::BACKEND, &["default_gop", "open_gop_rasl"]).await;
-    let server = videos.serve(&["--max-queued-frames", "40", "--cache-size", "2MiB"],
-    );
+    let server = videos.serve(&["--max-queued-frames", "40", "--cache-size", "2MiB"]);
     let storms = (0..3u64).map(|seed| {
         let server = &server;
         async move {

@@ -37,7 +37,10 @@ impl Asked {
 
 /// What `bytes=FIRST-LAST` or `bytes=-LAST` says.
 fn ranges(header: &str) -> (Option<Range<u64>>, Option<u64>) {
-    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|r| r.split_once('-')) else {
+    let Some((first, last)) = header
+        .strip_prefix("bytes=")
+        .and_then(|r| r.split_once('-'))
+    else {
         return (None, None);
     };
     match (first.parse(), last.parse::<u64>()) {
