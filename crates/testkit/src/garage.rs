@@ -1,4 +1,4 @@
-//! A real S3 server for tests: Garage, one node, one bucket, one key, in a temporary folder.
+//! A real S3 server for tests: Garage, one node, one key, in a temporary folder.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -13,12 +13,13 @@ use tempfile::TempDir;
 /// A running Garage, ended and removed when dropped.
 pub struct Garage {
     child: Child,
-    _folder: TempDir,
+    program: PathBuf,
+    folder: TempDir,
     endpoint: String,
 }
 
 impl Garage {
-    /// Its one bucket.
+    /// The bucket that it has from the start.
     pub const BUCKET: &str = "videos";
     /// A key that may read and write the bucket.
     pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
@@ -44,6 +45,27 @@ impl Garage {
     /// `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Makes a further bucket, which the key may read and write, too.
+    pub fn add_bucket(&self, name: &str) -> Result<()> {
+        let permissions = ["--read", "--write", "--key", Self::ACCESS_KEY];
+        self.administer(["bucket", "create", name].as_slice())?;
+        self.administer(&[&["bucket", "allow", name][..], &permissions].concat())
+    }
+
+    fn administer(&self, args: &[&str]) -> Result<()> {
+        let output = Command::new(&self.program)
+            .arg("-c")
+            .arg(self.folder.path().join("garage.toml"))
+            .args(args)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            bail!("garage {} failed: {why}", args.join(" "));
+        }
+        Ok(())
     }
 
     fn try_start(program: &PathBuf) -> Result<Self> {
@@ -99,7 +121,8 @@ impl Garage {
         });
         Ok(Self {
             child,
-            _folder: folder,
+            program: program.clone(),
+            folder,
             endpoint: format!("http://{api}"),
         })
     }
