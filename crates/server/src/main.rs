@@ -6,6 +6,7 @@ mod app;
 mod byte_size;
 mod config;
 mod due;
+mod duration;
 mod executor;
 mod forward;
 mod health;
@@ -53,7 +54,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let store = config.storage.open()?;
+    let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
         .await

@@ -1,4 +1,4 @@
-//! A real S3 server for tests: Garage, one node, one bucket, one key, in a temporary folder.
+//! A real S3 server for tests: Garage, one node, one key, in a temporary folder.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -16,12 +16,13 @@ const SETTINGS: &str = include_str!("../../../docker/garage.toml");
 /// A running Garage, ended and removed when dropped.
 pub struct Garage {
     child: Child,
+    program: PathBuf,
     folder: TempDir,
     endpoint: String,
 }
 
 impl Garage {
-    /// Its one bucket.
+    /// The bucket that it has from the start.
     pub const BUCKET: &str = "videos";
     /// A key that may read and write the bucket.
     pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
@@ -50,10 +51,27 @@ impl Garage {
     }
 
     /// A command of Garage that is answered by this one, such as `status`.
-    pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(program()?);
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
         command.arg("-c").arg(settings_file(&self.folder));
-        Ok(command)
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Makes a further bucket, which the key may read and write, too.
+    pub fn add_bucket(&self, name: &str) -> Result<()> {
+        let permissions = ["--read", "--write", "--key", Self::ACCESS_KEY];
+        self.administer(["bucket", "create", name].as_slice())?;
+        self.administer(&[&["bucket", "allow", name][..], &permissions].concat())
+    }
+
+    fn administer(&self, args: &[&str]) -> Result<()> {
+        let output = self.command().args(args).output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            bail!("garage {} failed: {why}", args.join(" "));
+        }
+        Ok(())
     }
 
     fn try_start(program: &PathBuf) -> Result<Self> {
@@ -100,6 +118,7 @@ impl Garage {
         });
         Ok(Self {
             child,
+            program: program.clone(),
             folder,
             endpoint: format!("http://{api}"),
         })

@@ -429,15 +429,10 @@ fn the_store_is_the_one_of_the_tests() {
     let check = words(&store["healthcheck"]["test"]);
     assert_eq!(check[..2], ["CMD", "/garage"]);
     let garage = Garage::start().unwrap();
-    let output = garage
-        .command()
-        .unwrap()
-        .args(&check[2..])
-        .output()
-        .unwrap();
+    let output = garage.command().args(&check[2..]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let mut wrong = check[2..].to_vec();
     *wrong.last_mut().unwrap() = "absent".into();
-    let output = garage.command().unwrap().args(wrong).output().unwrap();
+    let output = garage.command().args(wrong).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
 }
