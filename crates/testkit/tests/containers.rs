@@ -25,7 +25,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let named = self.instructions.iter().filter(move |(n, _)| n == name);
         named.map(|(_, words)| words.as_str())
     }
