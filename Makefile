@@ -30,7 +30,7 @@ fmt: ## format the code
 lint: deps ## formatting, clippy, licences and advisories
 	@bash scripts/lint.sh
 
-bench: deps ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
+bench: deps tools ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
 	@bash scripts/bench.sh $${QUICK:+--quick} $${ONLY:+--only "$$ONLY"} $${MEMORY_MINUTES:+--memory-minutes "$$MEMORY_MINUTES"}
 
 bench-peers: ## install those others into a Python environment (some gigabytes)

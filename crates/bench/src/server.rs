@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
+use testkit::bucket::Bucket;
 use testkit::programs::{self, Server};
 
 use crate::clips::Shelf;
@@ -56,6 +57,14 @@ impl Setup {
         args.extend(["--local-path".into(), shelf.root().into()]);
         args.extend(self.options().into_iter().map(OsString::from));
         Server::start(args)
+    }
+
+    /// Starts it over a bucket, which it reaches by this endpoint.
+    pub(crate) fn start_of(&self, bucket: &Bucket, endpoint: &str) -> Result<Server> {
+        let options = self.options();
+        let quiet = ["--log-level", "error"].into_iter();
+        let args: Vec<&str> = quiet.chain(options.iter().map(String::as_str)).collect();
+        bucket.serve_by(endpoint, &args)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The right frame, seen from outside: `repo-cli offsets` lists the frames of every made clip,
 //! `streaming-cli` asks the running server for them in random order, and the number burnt into
-//! each JPEG says which frame it is.
+//! each JPEG says which frame it is. Over a folder, and over a bucket of a real S3 server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use testkit::bucket::Bucket;
 use testkit::programs::{self, Server};
 use testkit::recipe::Packaging;
 use testkit::reference::{self, Options};
@@ -115,10 +116,26 @@ fn every_frame_of_every_clip_is_the_one_that_was_asked_for() {
     let clips = footage::all().unwrap();
     let folder = directories::footage_cache();
     let server = Server::start([Path::new("--local-path"), &folder]).unwrap();
+    check_all(&clips, &server);
+}
+
+#[tokio::test]
+async fn every_frame_of_every_clip_in_a_bucket_is_the_one_that_was_asked_for() {
+    let clips = footage::all().unwrap();
+    let bucket = Bucket::start().unwrap();
+    for clip in &clips {
+        let name = clip.path.file_name().unwrap().to_str().unwrap();
+        bucket.put_file(name, &clip.path).await.unwrap();
+    }
+    let server = bucket.serve(&[]).unwrap();
+    check_all(&clips, &server);
+}
+
+fn check_all(clips: &[Clip], server: &Server) {
     let mut wrong = Vec::new();
     let mut refused = 0;
     for (n, clip) in clips.iter().enumerate() {
-        match check(clip, &server, n) {
+        match check(clip, server, n) {
             Ok(errors) => refused += errors,
             Err(e) => wrong.push(format!("{}: {e:#}", clip.name)),
         }

@@ -5,137 +5,30 @@
 
 mod common;
 
-use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use common::{Client, Random, memory_mib, offsets};
+use testkit::long::{self, Long, MoovPlace};
 use testkit::programs::Server;
-use testkit::{boxes, footage, jpeg};
+use testkit::{footage, jpeg};
 
 const MIB: u64 = 1 << 20;
 
 /// A video of about `size` bytes with `moov` at its end and as many samples as such a file has
-/// (one for every 10 KB): the frames of a small clip again and again, in a file full of holes.
-/// Returns offsets of some frames from beginning to end, with the numbers that they show.
+/// (one for every 10 KB), in a file full of holes. Returns offsets of some frames from beginning
+/// to end, with the numbers that they show.
 fn large_video(path: &Path, size: u64) -> Vec<(u64, u32)> {
-    let clip = footage::clip("offsets_64_bit").unwrap();
-    let small = fs::read(&clip.path).unwrap();
-    let packets = testkit::reference::packets(&clip.path, Default::default()).unwrap();
-    let count = packets.len() as u64;
-    let rounds = (size / 10_000).div_ceil(count);
-    let step = size / rounds;
-    let mdat = boxes::find(&small, "mdat").unwrap();
-    assert!(
-        (mdat.len() as u64) < step,
-        "a clip of less than 10 KB a frame"
-    );
-
-    let mut file = File::create(path).unwrap();
-    // Everything before mdat's payload; its size (largesize, 64 bits) is that of all rounds.
-    let head = mdat.start;
-    let mut bytes = small[..head].to_vec();
-    bytes[head - 8..].copy_from_slice(&(16 + rounds * step).to_be_bytes());
-    file.write_all(&bytes).unwrap();
-    for round in 0..rounds {
-        // Frames are asked for in some rounds only: the others need not be there.
-        if round % (rounds / 8).max(1) == 0 {
-            let at = head as u64 + round * step;
-            file.seek(SeekFrom::Start(at)).unwrap();
-            file.write_all(&small[mdat.clone()]).unwrap();
-        }
-    }
-
-    // moov, with each table of samples repeated.
-    let base = "moov/trak/mdia/minf/stbl";
-    let table = |name: &str| {
-        let payload = boxes::find(&small, &format!("{base}/{name}"));
-        let payload = payload.unwrap_or_else(|| panic!("no {name}"));
-        // Found behind its first fields, to enter it.
-        let before = if name == "stsd" { 8 } else { 0 };
-        small[payload.start - before..payload.end].to_vec()
+    let rounds = (size / 10_000).div_ceil(long::frames_of_a_round().unwrap());
+    let video = Long {
+        rounds,
+        step: Some(size / rounds),
+        written: (rounds / 8).max(1),
+        moov: MoovPlace::Last,
     };
-    let again = |name: &str, entry: usize, change: &dyn Fn(u64, &[u8]) -> Vec<u8>| {
-        let payload = table(name);
-        let mut out = payload[..4].to_vec();
-        out.extend((((payload.len() - 8) / entry) as u64 * rounds).to_be_bytes()[4..].iter());
-        for round in 0..rounds {
-            for row in payload[8..].chunks_exact(entry) {
-                out.extend(change(round, row));
-            }
-        }
-        full(name, out)
-    };
-    let same = |_: u64, row: &[u8]| row.to_vec();
-    let number = |row: &[u8]| u32::from_be_bytes(row[..4].try_into().unwrap());
-    let chunks = (table("co64").len() as u64 - 8) / 8;
-    let sizes = table("stsz");
-    assert_eq!(sizes[4..8], [0; 4], "sizes one by one");
-    let mut stsz = sizes[..8].to_vec();
-    stsz.extend(&((rounds * count) as u32).to_be_bytes());
-    (0..rounds).for_each(|_| stsz.extend(&sizes[12..]));
-    let stbl = [
-        full("stsd", table("stsd")),
-        again("stts", 8, &same),
-        again("ctts", 8, &same),
-        again("stss", 4, &|round, row| {
-            let sample = u64::from(number(row)) + round * count;
-            (sample as u32).to_be_bytes().to_vec()
-        }),
-        again("stsc", 12, &|round, row| {
-            let chunk = u64::from(number(row)) + round * chunks;
-            [&(chunk as u32).to_be_bytes()[..], &row[4..]].concat()
-        }),
-        full("stsz", stsz),
-        again("co64", 8, &|round, row| {
-            let offset = u64::from_be_bytes(row.try_into().unwrap());
-            (offset + round * step).to_be_bytes().to_vec()
-        }),
-    ]
-    .concat();
-    let mut inner = full("stbl", stbl);
-    for name in base.rsplit('/').skip(1) {
-        // The siblings of what is replaced; edit lists hide what is repeated.
-        let parent: Vec<&str> = base.split('/').take_while(|part| *part != name).collect();
-        let own = [&parent[..], &[name]].concat().join("/");
-        let range = boxes::find(&small, &own).unwrap();
-        let replaced = base.split('/').nth(parent.len() + 1).unwrap();
-        let mut content = Vec::new();
-        for (kind, payload) in boxes::children(&small, range) {
-            if kind == replaced.as_bytes() {
-                content.extend(&inner);
-            } else if &kind != b"edts" {
-                content.extend(full(
-                    std::str::from_utf8(&kind).unwrap(),
-                    small[payload].to_vec(),
-                ));
-            }
-        }
-        inner = full(name, content);
-    }
-    file.seek(SeekFrom::Start(head as u64 + rounds * step))
-        .unwrap();
-    file.write_all(&inner).unwrap();
-
-    let mut shown: Vec<i64> = packets.iter().map(|p| p.pts.unwrap()).collect();
-    shown.sort_unstable();
-    let written = (0..rounds).step_by((rounds / 8).max(1) as usize);
-    written
-        .flat_map(|round| {
-            let shown = &shown;
-            packets.iter().step_by(5).map(move |packet| {
-                let frame = shown.binary_search(&packet.pts.unwrap()).unwrap();
-                (packet.position + round * step, frame as u32)
-            })
-        })
-        .collect()
-}
-
-/// A box.
-fn full(kind: &str, payload: Vec<u8>) -> Vec<u8> {
-    let size = (payload.len() as u32 + 8).to_be_bytes();
-    [&size[..], kind.as_bytes(), &payload].concat()
+    let frames = video.write(path).unwrap().frames;
+    frames.into_iter().step_by(5).collect()
 }
 
 /// Sets a video of this size on a fresh server and asks for frames of it. Gives the server's

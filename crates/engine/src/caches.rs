@@ -195,6 +195,11 @@ impl Caches {
         }
     }
 
+    /// Its object may be another one by now, even under the same version.
+    pub(crate) fn forget_video(&self, video: &Video) {
+        self.memory.remove(&Key::Video(Arc::clone(video.key())));
+    }
+
     pub(crate) fn keep_video(&self, video: &Arc<Video>) {
         self.memory.insert(
             Key::Video(Arc::clone(video.key())),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use media::sidecar::plain_start;
 use media::{DecodeIndex, PresentationIndex, VideoIndex};
 
+use crate::ahead::{self, Prefetch};
 use crate::caches::Tier;
 use crate::engine::Inner;
 use crate::error::{FrameError, FrameErrorCode};
@@ -58,6 +59,12 @@ impl Client {
         self.shared.cells.read()
     }
 
+    /// Begins to read the first GOP of a video that this client is likely to look at, until what
+    /// this returns is dropped.
+    pub fn prefetch(&self, video: &Arc<Video>) -> Prefetch {
+        ahead::first_gop(&self.shared.inner.core, video)
+    }
+
     /// Asks for frames. Must be called inside a tokio runtime. Dropping the ticket cancels.
     ///
     /// All tickets of a client share what may wait for being taken
@@ -97,7 +104,8 @@ impl Client {
             ticket: id,
         });
         // What can be said at once is said at once.
-        let done = !core.caches.has_disk() && request.proceed();
+        let at_once = !core.caches.has_disk() || video.is_changed();
+        let done = at_once && request.proceed();
         let driver = (!done || options.preview).then(|| tokio::spawn(request.drive()));
         ticket.driven_by(driver.map(|d| d.abort_handle()), owner);
         ticket
@@ -157,6 +165,9 @@ impl Request {
     /// Answers what is in memory and orders the rest, as long as images are taken. True if no
     /// target is left.
     fn proceed(&mut self) -> bool {
+        if self.video.is_changed() {
+            return self.refuse_rest();
+        }
         let mut missing = Vec::new();
         while let Some(&target) = self.targets.get(self.next)
             && !self.sink.room().is_full()
@@ -173,6 +184,16 @@ impl Request {
         }
         self.order(missing);
         self.next >= self.targets.len()
+    }
+
+    /// Nothing more is served of a video that has changed.
+    fn refuse_rest(&mut self) -> bool {
+        for position in self.next..self.targets.len() {
+            let error = FrameError::video_changed(self.video.name());
+            self.sink.answer(position, Err(error));
+        }
+        self.next = self.targets.len();
+        true
     }
 
     fn hit(&self, position: usize, image: crate::EncodedImage, tier: Tier) {
@@ -285,7 +306,7 @@ impl Request {
     async fn look_on_disk(&mut self) {
         /// Targets whose files are read side by side, and then ordered together.
         const TOGETHER: usize = 256;
-        while self.next < self.targets.len() {
+        while self.next < self.targets.len() && !self.video.is_changed() {
             self.sink.room().wait().await;
             let end = self.targets.len().min(self.next + TOGETHER);
             let mut missing = Vec::new();

@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub disk_cache: Option<DiskCacheConfig>,
     /// Whether idle workers make what is likely to be wanted next.
     pub harvest: bool,
+    /// Whether [`crate::Client::prefetch`] reads anything.
+    pub prefetch: bool,
 }
 
 /// A cache on disk.
@@ -54,6 +56,7 @@ impl Default for EngineConfig {
             cache_bytes: usable_memory() / 4,
             disk_cache: None,
             harvest: true,
+            prefetch: true,
         }
     }
 }

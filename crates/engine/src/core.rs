@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use media::DecodeIndex;
 use tokio::runtime::Handle;
 
+use crate::ahead::Turns;
 use crate::caches::Caches;
 use crate::config::EngineConfig;
 use crate::develop::Developments;
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) openings: Joint<String, Opening>,
     /// Who reads bytes of a GOP, so that nobody reads the same beside it.
     pub(crate) reading: Joint<GopKey, tokio::sync::Mutex<()>>,
+    /// Who reads what nobody has asked for yet.
+    pub(crate) ahead: Turns,
     pub(crate) runtime: Handle,
     state: Mutex<State>,
     /// There may be work for a worker.
@@ -61,6 +64,7 @@ impl Core {
             caches,
             openings: Joint::default(),
             reading: Joint::default(),
+            ahead: Turns::default(),
             runtime,
             state: Mutex::new(State {
                 schedule,

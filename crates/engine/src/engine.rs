@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::Store;
+use storage::{StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
 use crate::caches::Caches;
@@ -92,6 +92,16 @@ impl Engine {
     }
 
     async fn open_now(&self, name: &str) -> Result<Arc<Video>, OpenError> {
+        match self.open_once(name).await {
+            // Replaced while its index was read: the new one's.
+            Err(OpenError::Storage(e)) if e.kind() == StorageErrorKind::Changed => {
+                self.open_once(name).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_once(&self, name: &str) -> Result<Arc<Video>, OpenError> {
         let caches = &self.inner.core.caches;
         let opened = catalog::look(&self.inner.store, name).await?;
         if let Some(video) = caches.video(&key_of(&opened.object)) {

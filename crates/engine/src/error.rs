@@ -40,6 +40,12 @@ impl FrameError {
             message: message.into(),
         }
     }
+
+    /// The object is another version than the one that was opened.
+    pub(crate) fn video_changed(name: &str) -> Self {
+        let message = format!("{name} was replaced or removed while it was open: set it again");
+        Self::new(FrameErrorCode::VideoChanged, message)
+    }
 }
 
 impl From<&StorageError> for FrameError {

@@ -88,7 +88,7 @@ impl Drop for Guard {
 }
 
 async fn fetch_one(core: Arc<Core>, fetch: Fetch<Arc<Video>>, mut guard: Guard) {
-    match read(&core, &fetch).await {
+    match read_in_time(&core, &fetch).await {
         Ok(run) => {
             guard.gop = None;
             deliver(&core, &fetch.gop, run);
@@ -98,13 +98,48 @@ async fn fetch_one(core: Arc<Core>, fetch: Fetch<Arc<Video>>, mut guard: Guard) 
     pump(&core);
 }
 
+/// Reads within the time that the store gives a read; waiting for others who read the same counts.
+pub(crate) async fn read_in_time(
+    core: &Arc<Core>,
+    fetch: &Fetch<Arc<Video>>,
+) -> Result<Arc<Run>, FrameError> {
+    let video = &fetch.video;
+    // What one read has shown, no other one need ask for.
+    if video.is_changed() {
+        return Err(FrameError::video_changed(video.name()));
+    }
+    let time = video.object().timeout();
+    match tokio::time::timeout(time, read(core, fetch)).await {
+        Ok(Err(error)) if error.code == FrameErrorCode::VideoChanged => {
+            video.set_changed();
+            core.caches.forget_video(video);
+            tracing::info!(
+                name = video.name(),
+                "a video was replaced while it was open"
+            );
+            Err(FrameError::video_changed(video.name()))
+        }
+        Ok(read) => read,
+        Err(_) => {
+            let name = video.name();
+            let why = format!(
+                "{name}: the store did not deliver within {} s",
+                time.as_secs_f64()
+            );
+            Err(FrameError::new(FrameErrorCode::StorageFailed, why))
+        }
+    }
+}
+
 async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, FrameError> {
     let key = &fetch.gop;
     // What is being read ahead is not read again beside it.
     let turn = core.reading.hold(key);
     let _turn = turn.lock().await;
     let held = core.lock().schedule.run_of(key);
-    let mut base = held.or_else(|| core.caches.run(key));
+    let cached = core.caches.run(key);
+    // The longer one: what was read ahead is in the cache only.
+    let mut base = held.into_iter().chain(cached).max_by_key(|run| run.end());
     if base.is_none() && core.caches.has_disk() {
         base = core.caches.run_on_disk(key, &fetch.video).await;
     }
@@ -166,7 +201,7 @@ pub(crate) fn prefetch(core: &Arc<Core>, video: Arc<Video>, gop: GopKey, to: u32
     let ending = Ending(Arc::clone(core));
     core.runtime.spawn(async move {
         // Who needs them will read them again, and be told what is wrong.
-        if let Err(error) = read(&ending.0, &fetch).await {
+        if let Err(error) = read_in_time(&ending.0, &fetch).await {
             tracing::debug!(%error, "not read ahead");
         }
     });

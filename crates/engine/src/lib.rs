@@ -10,6 +10,7 @@
 //! The engine knows no HTTP and no JSON. Worker threads never wait for the network or for a
 //! client: nothing is made for a client that does not take what is ready.
 
+mod ahead;
 mod at_hand;
 pub mod cache;
 mod caches;
@@ -33,6 +34,7 @@ mod ticket;
 mod video;
 mod worker;
 
+pub use ahead::Prefetch;
 pub use client::Client;
 pub use config::{DiskCacheConfig, EngineConfig, usable_cores};
 pub use engine::Engine;

@@ -1,6 +1,7 @@
 //! An opened video.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use media::demux::DemuxError;
 use media::h265::{ParameterSets, Sps};
@@ -19,6 +20,8 @@ pub struct Video {
     object: Object,
     index: VideoIndex,
     info: VideoInfo,
+    /// Reads have shown that the object is another version now.
+    changed: AtomicBool,
 }
 
 /// What a client is told of a video.
@@ -66,6 +69,7 @@ impl Video {
             object,
             index,
             info,
+            changed: AtomicBool::new(false),
         })
     }
 
@@ -91,6 +95,16 @@ impl Video {
 }
 
 impl Video {
+    /// Whether the object is no longer the version that was opened. Once that is known, nothing
+    /// more is served of it: who wants the new version opens it again.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
     /// Tells it from every other version of every other object.
     pub(crate) fn key(&self) -> &VideoKey {
         &self.key

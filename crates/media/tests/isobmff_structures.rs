@@ -1075,9 +1075,22 @@ fn boxes_between_are_walked_by_their_headers() {
     let built = build(&object).unwrap();
     assert_eq!(built.index.sample_count(), 50);
     assert!(
-        built.rounds <= 4 && built.bytes_read <= 4 * 4096,
+        built.rounds <= 4 && built.bytes_read <= 224 * 1024 + 3 * 4096,
         "{built:?}"
     );
+}
+
+#[test]
+fn a_short_moov_in_the_middle_takes_one_round() {
+    let mut object = ftyp();
+    let at = object.len() as u32 + 8;
+    object.extend(bx(b"mdat", vec![0; 3_000_000]));
+    object.extend(moov(&[Track::hevc(tables(5000, at))], &[]));
+    object.extend(bx(b"free", vec![0; 2_000_000]));
+    let built = build(&object).unwrap();
+    assert_eq!(built.index.sample_count(), 5000);
+    assert_eq!((built.rounds, built.reads), (1, 1));
+    assert!(built.bytes_read <= 224 * 1024, "{built:?}");
 }
 
 #[test]

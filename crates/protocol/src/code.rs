@@ -1,4 +1,4 @@
-//! The codes that say why a frame did not come.
+//! The codes that say why a frame did not come, or a video was not set.
 
 use std::fmt;
 
@@ -75,6 +75,24 @@ impl fmt::Display for FrameErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Why a video was not set: the `error` of the `Error` that stands before a `VideoSet` which is not
+/// ok. Codes are stable; new ones may be added.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VideoErrorCode {
+    /// There is no such video, or none that may be seen.
+    NotFound,
+    /// The object is no H.265 video that can be served.
+    NotAVideo,
+    /// The storage did not deliver what its index needs.
+    StorageFailed,
+    /// The object was replaced again and again while its index was read.
+    VideoChanged,
+    /// Only ever received: a code that this version does not know.
+    #[serde(other, skip_serializing)]
+    Unrecognised,
 }
 
 #[cfg(test)]

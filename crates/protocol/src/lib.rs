@@ -11,7 +11,7 @@ mod fields;
 mod reply;
 mod request;
 
-pub use code::FrameErrorCode;
+pub use code::{FrameErrorCode, VideoErrorCode};
 pub use error::MessageError;
 pub use reply::{
     IndexPiece, ServerMessage, SessionStats, StageTotal, StageTotals, VideoDescription,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::code::FrameErrorCode;
+use crate::code::{FrameErrorCode, VideoErrorCode};
 use crate::error::{MessageError, describe, quote};
 use crate::request::RequestId;
 
@@ -65,6 +65,9 @@ pub enum ServerMessage {
     Error {
         /// What, for people.
         message: String,
+        /// What, for programs; only where a video was not set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<VideoErrorCode>,
     },
 }
 

@@ -89,7 +89,9 @@ fn refused_messages_are_refused_in_the_words_of_the_document() {
     assert_eq!(requests.len(), replies.len());
     for (request, reply) in requests.iter().zip(replies) {
         let message = ClientMessage::parse(request).unwrap_err().to_string();
-        assert_eq!(ServerMessage::Error { message }.to_json(), *reply);
+        let error = None;
+        let answer = ServerMessage::Error { message, error };
+        assert_eq!(answer.to_json(), *reply);
     }
 }
 

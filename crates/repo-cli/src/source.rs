@@ -5,19 +5,37 @@ use std::path::Path;
 use anyhow::Context as _;
 use engine::OpenError;
 use engine::catalog::{self, IndexedObject};
-use storage::{S3Config, Store};
+use storage::{Addressing, S3Config, Store};
 use tokio::runtime::Runtime;
 
 /// How to reach a bucket: the server's options, under the same names.
 #[derive(clap::Args)]
 pub(crate) struct RawS3 {
-    /// The bucket's region [default: us-east-1]
+    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile's, us-east-1]
     #[arg(long, env = "S3_REGION", value_name = "NAME")]
     s3_region: Option<String>,
 
     /// Address of an S3 server that is not AWS (Garage, MinIO, Ceph …)
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL")]
+    /// [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL]
+    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", hide_env_values = true)]
     s3_endpoint: Option<String>,
+
+    /// Where requests have the bucket's name: path, virtual (in the host's name), or auto: path
+    /// where there is an endpoint [default: auto]
+    #[arg(long, env = "S3_ADDRESSING", value_name = "STYLE", value_parser = addressing)]
+    s3_addressing: Option<Addressing>,
+
+    /// Send requests without a signature, for buckets that everybody may read
+    #[arg(
+        long,
+        env = "S3_ANONYMOUS",
+        value_name = "TRUE|FALSE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = truth
+    )]
+    s3_anonymous: Option<bool>,
 
     /// Access key [default: environment, AWS profile, web identity; then minioadmin with
     /// --s3-endpoint, else the instance's role]
@@ -43,7 +61,7 @@ pub(crate) struct RawS3 {
 impl std::fmt::Debug for RawS3 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawS3")
-            .field("s3_endpoint", &self.s3_endpoint)
+            .field("s3_region", &self.s3_region)
             .finish_non_exhaustive()
     }
 }
@@ -53,12 +71,32 @@ impl RawS3 {
     fn config(&self, bucket: &str) -> S3Config {
         let given = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
         S3Config {
-            bucket: bucket.to_owned(),
-            region: given(&self.s3_region).unwrap_or_else(|| "us-east-1".into()),
+            buckets: vec![bucket.into()],
+            region: given(&self.s3_region),
             endpoint: given(&self.s3_endpoint),
+            addressing: self.s3_addressing.unwrap_or_default(),
+            anonymous: self.s3_anonymous.unwrap_or_default(),
             access_key: given(&self.s3_access_key),
             secret_key: given(&self.s3_secret_key),
         }
+    }
+}
+
+/// An empty value counts as not given.
+fn addressing(text: &str) -> Result<Addressing, &'static str> {
+    match text {
+        "" | "auto" => Ok(Addressing::Auto),
+        "path" => Ok(Addressing::Path),
+        "virtual" => Ok(Addressing::Virtual),
+        _ => Err("must be auto, path or virtual"),
+    }
+}
+
+fn truth(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "" | "false" | "off" | "0" => Ok(false),
+        "true" | "on" | "1" => Ok(true),
+        _ => Err("must be true or false"),
     }
 }
 

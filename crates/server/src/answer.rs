@@ -3,6 +3,7 @@
 use engine::{OpenError, Video};
 use protocol::{
     FrameAddress, FrameErrorCode, FrameRequest, RequestId, ServerMessage, VideoDescription,
+    VideoErrorCode,
 };
 
 use crate::address::Unknown;
@@ -68,14 +69,24 @@ pub(crate) fn video_set(path: String, video: &Video) -> ServerMessage {
 
 /// The two answers to a `SetVideo` that did not.
 pub(crate) fn video_not_set(path: String, error: &OpenError) -> [ServerMessage; 2] {
-    let message = match error {
+    use storage::StorageErrorKind::Changed;
+    let (code, message) = match error {
         // What a client tried to reach outside the store reads as what does not exist.
-        OpenError::NotFound { .. } => not_found(&path),
-        OpenError::Storage(e) if e.kind().reads_as_not_found() => not_found(&path),
-        other => other.to_string(),
+        OpenError::NotFound { .. } => (VideoErrorCode::NotFound, not_found(&path)),
+        OpenError::Storage(e) if e.kind().reads_as_not_found() => {
+            (VideoErrorCode::NotFound, not_found(&path))
+        }
+        OpenError::Storage(e) if e.kind() == Changed => {
+            (VideoErrorCode::VideoChanged, e.to_string())
+        }
+        OpenError::Storage(e) => (VideoErrorCode::StorageFailed, e.to_string()),
+        OpenError::NotVideo { .. } => (VideoErrorCode::NotAVideo, error.to_string()),
     };
     [
-        ServerMessage::Error { message },
+        ServerMessage::Error {
+            message,
+            error: Some(code),
+        },
         ServerMessage::VideoSet {
             path,
             ok: false,

@@ -4,7 +4,6 @@
 //! of an optional TOML file, in this order of precedence. An empty value is taken as not given,
 //! as container tools pass variables that are not set.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +11,12 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use engine::{DiskCacheConfig, EngineConfig};
 use serde::Deserialize;
-use storage::{S3Config, Store};
+use storage::{
+    Addressing, AzureConfig, Bucket, GcsConfig, ReadOptions, S3Config, Store, StoreConfig,
+};
 
 use crate::byte_size;
+use crate::duration;
 use crate::limits::Limits;
 
 /// Serves single frames of H.265 videos over WebSocket.
@@ -24,6 +26,11 @@ pub(crate) struct Args {
     /// A TOML file with these options as keys, as in `listen-addr = "0.0.0.0:3000"`
     #[arg(long, env = "CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Ask the server that runs on --listen-addr how it is, and end: with 0 if it is well. For the
+    /// health check of a container
+    #[arg(long)]
+    pub(crate) health: bool,
 
     #[command(flatten)]
     options: Options,
@@ -38,7 +45,7 @@ struct Options {
     #[serde(alias = "listen_addr")]
     listen_addr: Option<String>,
 
-    /// Where the videos are: local or s3 [default: local]
+    /// Where the videos are: local, s3, gcs or azure [default: local]
     #[arg(long, env = "STORAGE_BACKEND", value_name = "BACKEND")]
     #[serde(alias = "storage_backend")]
     storage_backend: Option<String>,
@@ -48,20 +55,57 @@ struct Options {
     #[serde(alias = "local_path")]
     local_path: Option<String>,
 
-    /// The bucket; required with --storage-backend s3
-    #[arg(long, env = "S3_BUCKET", value_name = "NAME")]
-    #[serde(alias = "s3_bucket")]
+    /// How long a read from the storage may take, with all that is tried again, as 20s or 1500ms;
+    /// beyond, frames that need it are answered storage_failed [default: 20s]
+    #[arg(long, env = "STORAGE_TIMEOUT", value_name = "TIME")]
+    #[serde(alias = "storage_timeout", deserialize_with = "number_or_text")]
+    storage_timeout: Option<String>,
+
+    /// auto or off: whether a request to a bucket that is slow to begin is sent a second time, at
+    /// most one in twenty [default: auto]
+    #[arg(long, env = "HEDGE", value_name = "AUTO|OFF")]
+    hedge: Option<String>,
+
+    /// The bucket, or several as in flights,lab: these may be named in s3://BUCKET/KEY, the first
+    /// is that of plain names. Required with --storage-backend s3
+    #[arg(long, env = "S3_BUCKET", value_name = "NAMES")]
+    #[serde(alias = "s3_bucket", deserialize_with = "text_or_list")]
     s3_bucket: Option<String>,
 
-    /// The bucket's region [default: us-east-1]
+    /// Nothing but keys below this is served: of all buckets, or as in flights=2026/raw,lab=public
+    /// [default: all keys are]
+    #[arg(long, env = "S3_PREFIX", value_name = "PREFIXES")]
+    #[serde(alias = "s3_prefix", deserialize_with = "text_or_list")]
+    s3_prefix: Option<String>,
+
+    /// The buckets' region [default: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile's, us-east-1]
     #[arg(long, env = "S3_REGION", value_name = "NAME")]
     #[serde(alias = "s3_region")]
     s3_region: Option<String>,
 
     /// Address of an S3 server that is not AWS (Garage, MinIO, Ceph …); http:// is allowed
-    #[arg(long, env = "S3_ENDPOINT", value_name = "URL")]
+    /// [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL]
+    #[arg(long, env = "S3_ENDPOINT", value_name = "URL", hide_env_values = true)]
     #[serde(alias = "s3_endpoint")]
     s3_endpoint: Option<String>,
+
+    /// Where requests have the bucket's name: path, virtual (in the host's name), or auto: path
+    /// where there is an endpoint [default: auto]
+    #[arg(long, env = "S3_ADDRESSING", value_name = "STYLE")]
+    #[serde(alias = "s3_addressing")]
+    s3_addressing: Option<String>,
+
+    /// Send requests without a signature, for buckets that everybody may read [default: false]
+    #[arg(
+        long,
+        env = "S3_ANONYMOUS",
+        value_name = "TRUE|FALSE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    #[serde(alias = "s3_anonymous", deserialize_with = "number_or_text")]
+    s3_anonymous: Option<String>,
 
     /// Access key [default: environment, AWS profile, web identity; then minioadmin with
     /// --s3-endpoint, else the instance's role]
@@ -83,6 +127,21 @@ struct Options {
     )]
     #[serde(alias = "s3_secret_key")]
     s3_secret_key: Option<String>,
+
+    /// The bucket of Google Cloud Storage, or several; required with --storage-backend gcs
+    #[arg(long, env = "GCS_BUCKET", value_name = "NAMES")]
+    #[serde(alias = "gcs_bucket", deserialize_with = "text_or_list")]
+    gcs_bucket: Option<String>,
+
+    /// The Azure storage account [default: AZURE_STORAGE_ACCOUNT_NAME]
+    #[arg(long, env = "AZURE_ACCOUNT", value_name = "NAME")]
+    #[serde(alias = "azure_account")]
+    azure_account: Option<String>,
+
+    /// The Azure container, or several; required with --storage-backend azure
+    #[arg(long, env = "AZURE_CONTAINER", value_name = "NAMES")]
+    #[serde(alias = "azure_container", deserialize_with = "text_or_list")]
+    azure_container: Option<String>,
 
     /// JPEG quality, 1 to 100 [default: 80]
     #[arg(long, env = "JPEG_QUALITY", value_name = "N")]
@@ -115,6 +174,11 @@ struct Options {
     #[arg(long, env = "HARVEST", value_name = "ON|OFF")]
     #[serde(deserialize_with = "number_or_text")]
     harvest: Option<String>,
+
+    /// on or off: whether setting a video reads its first GOP before anybody asks [default: on]
+    #[arg(long, env = "PREFETCH", value_name = "ON|OFF")]
+    #[serde(deserialize_with = "number_or_text")]
+    prefetch: Option<String>,
 
     /// Connections at the same time; further ones are answered with HTTP status 503
     /// [default: 1024]
@@ -168,6 +232,20 @@ fn number_or_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<St
     }))
 }
 
+/// A list may be written as one, or as it is on the command line.
+fn text_or_list<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(Some(match Either::deserialize(from)? {
+        Either::Text(text) => text,
+        Either::List(list) => list.join(","),
+    }))
+}
+
 impl Options {
     /// What is given here, else what `other` gives.
     fn or(self, other: Self) -> Self {
@@ -178,17 +256,26 @@ impl Options {
             listen_addr: pick(self.listen_addr, other.listen_addr),
             storage_backend: pick(self.storage_backend, other.storage_backend),
             local_path: pick(self.local_path, other.local_path),
+            storage_timeout: pick(self.storage_timeout, other.storage_timeout),
+            hedge: pick(self.hedge, other.hedge),
             s3_bucket: pick(self.s3_bucket, other.s3_bucket),
+            s3_prefix: pick(self.s3_prefix, other.s3_prefix),
             s3_region: pick(self.s3_region, other.s3_region),
             s3_endpoint: pick(self.s3_endpoint, other.s3_endpoint),
+            s3_addressing: pick(self.s3_addressing, other.s3_addressing),
+            s3_anonymous: pick(self.s3_anonymous, other.s3_anonymous),
             s3_access_key: pick(self.s3_access_key, other.s3_access_key),
             s3_secret_key: pick(self.s3_secret_key, other.s3_secret_key),
+            gcs_bucket: pick(self.gcs_bucket, other.gcs_bucket),
+            azure_account: pick(self.azure_account, other.azure_account),
+            azure_container: pick(self.azure_container, other.azure_container),
             jpeg_quality: pick(self.jpeg_quality, other.jpeg_quality),
             workers: pick(self.workers, other.workers),
             cache_size: pick(self.cache_size, other.cache_size),
             cache_dir: pick(self.cache_dir, other.cache_dir),
             cache_disk_size: pick(self.cache_disk_size, other.cache_disk_size),
             harvest: pick(self.harvest, other.harvest),
+            prefetch: pick(self.prefetch, other.prefetch),
             max_sessions: pick(self.max_sessions, other.max_sessions),
             max_queued_frames: pick(self.max_queued_frames, other.max_queued_frames),
             max_frames_per_message: pick(self.max_frames_per_message, other.max_frames_per_message),
@@ -222,13 +309,68 @@ impl Options {
             cache_bytes: bytes("cache-size", &self.cache_size, 0..=u64::MAX, "0 or more")?
                 .unwrap_or(default.cache_bytes),
             disk_cache,
-            harvest: match self.harvest.as_deref() {
-                None | Some("on") => true,
-                Some("off") => false,
-                Some(other) => bail!("--harvest must be on or off, but is {other}"),
-            },
+            harvest: on_or_off("harvest", &self.harvest)?,
+            prefetch: on_or_off("prefetch", &self.prefetch)?,
             ..default
         })
+    }
+
+    fn storage(&self) -> anyhow::Result<StoreConfig> {
+        Ok(match self.storage_backend.as_deref().unwrap_or("local") {
+            "local" => {
+                let root = self.local_path.as_deref().unwrap_or("./data");
+                StoreConfig::Local(root.into())
+            }
+            "s3" => StoreConfig::S3(S3Config {
+                buckets: buckets("s3", "s3-bucket", &self.s3_bucket, &self.s3_prefix)?,
+                region: self.s3_region.clone(),
+                endpoint: self.s3_endpoint.clone(),
+                addressing: match self.s3_addressing.as_deref() {
+                    None | Some("auto") => Addressing::Auto,
+                    Some("path") => Addressing::Path,
+                    Some("virtual") => Addressing::Virtual,
+                    Some(other) => {
+                        bail!("--s3-addressing must be auto, path or virtual, but is {other}")
+                    }
+                },
+                anonymous: match self.s3_anonymous.as_deref() {
+                    None | Some("false" | "off" | "0") => false,
+                    Some("true" | "on" | "1") => true,
+                    Some(other) => bail!("--s3-anonymous must be true or false, but is {other}"),
+                },
+                access_key: self.s3_access_key.clone(),
+                secret_key: self.s3_secret_key.clone(),
+            }),
+            "gcs" => StoreConfig::Gcs(GcsConfig {
+                buckets: buckets("gcs", "gcs-bucket", &self.gcs_bucket, &None)?,
+            }),
+            "azure" => StoreConfig::Azure(AzureConfig {
+                account: self.azure_account.clone(),
+                containers: buckets("azure", "azure-container", &self.azure_container, &None)?,
+            }),
+            other => bail!("--storage-backend must be local, s3, gcs or azure, but is {other}"),
+        })
+    }
+
+    fn reads(&self) -> anyhow::Result<ReadOptions> {
+        let default = ReadOptions::default();
+        let timeout = match &self.storage_timeout {
+            None => default.timeout,
+            Some(text) => duration::parse(text)
+                .filter(|t| (duration::SHORTEST..=duration::LONGEST).contains(t))
+                .with_context(|| {
+                    format!(
+                        "--storage-timeout must be a time from 100ms to 1h, as in 20s or 1500ms, \
+                         but is {text}"
+                    )
+                })?,
+        };
+        let hedge = match self.hedge.as_deref() {
+            None | Some("auto") => true,
+            Some("off") => false,
+            Some(other) => bail!("--hedge must be auto or off, but is {other}"),
+        };
+        Ok(ReadOptions { timeout, hedge })
     }
 
     fn limits(&self) -> anyhow::Result<Limits> {
@@ -265,11 +407,65 @@ impl Options {
     fn from_file(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("the config file {}", path.display()))
+        let refused = |error: toml::de::Error| {
+            let why = refusal_of_file(&text, &error);
+            anyhow::anyhow!("the config file {}, {why}", path.display())
+        };
+        toml::from_str(&text).map_err(refused)
     }
 }
 
+/// What is wrong with a config file, and in which line. The line itself is not shown, nor what
+/// stands in it where that may be a secret.
+fn refusal_of_file(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    let number = before.matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    // A line may be part of a text that is longer.
+    let key = key.filter(|k| {
+        k.chars()
+            .all(|c| c.is_ascii_lowercase() || "-_3".contains(c))
+    });
+    let secret = ["s3-access", "s3_access", "s3-secret", "s3_secret"];
+    let why = match (key, error.message()) {
+        _ if secret.iter().any(|s| line.contains(s)) => {
+            format!("{} must be a text in quotes", key.unwrap_or("a key of S3"))
+        }
+        (Some(key), why) if !why.contains(key) => format!("{key}: {why}"),
+        (_, why) => why.to_owned(),
+    };
+    format!("line {}: {why}", number + 1)
+}
+
+/// The buckets that flags name.
+fn buckets(
+    backend: &str,
+    flag: &str,
+    names: &Option<String>,
+    prefixes: &Option<String>,
+) -> anyhow::Result<Vec<Bucket>> {
+    let names = names.as_deref().with_context(|| {
+        let variable = flag.to_uppercase().replace('-', "_");
+        format!(
+            "--storage-backend {backend} needs the name of the bucket: set --{flag} (or {variable})"
+        )
+    })?;
+    Bucket::list(names, prefixes.as_deref().unwrap_or_default())
+        .map_err(|why| anyhow::anyhow!("--{flag}: {why}"))
+}
+
 const MIB: u64 = 1 << 20;
+
+/// On, if it is not given.
+fn on_or_off(flag: &str, text: &Option<String>) -> anyhow::Result<bool> {
+    match text.as_deref() {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => bail!("--{flag} must be on or off, but is {other}"),
+    }
+}
 
 /// A whole number within these bounds, if it is given.
 fn whole<T: TryFrom<u64>>(
@@ -313,22 +509,15 @@ pub(crate) struct Config {
     /// Host and port, not yet resolved.
     pub(crate) listen_addr: String,
     /// Where the videos are.
-    pub(crate) storage: StorageConfig,
+    pub(crate) storage: StoreConfig,
+    /// How they are read.
+    pub(crate) reads: ReadOptions,
     /// How the engine is sized.
     pub(crate) engine: EngineConfig,
     /// What sessions may take.
     pub(crate) limits: Limits,
     /// A filter for the log.
     pub(crate) log_level: String,
-}
-
-/// Where the videos are.
-#[derive(Debug)]
-pub(crate) enum StorageConfig {
-    /// Below a folder.
-    Local(PathBuf),
-    /// In a bucket.
-    S3(S3Config),
 }
 
 impl Config {
@@ -341,48 +530,26 @@ impl Config {
         let options = args.options.or(file);
         let engine = options.engine()?;
         let limits = options.limits()?;
-        let storage = match options.storage_backend.as_deref().unwrap_or("local") {
-            "local" => {
-                StorageConfig::Local(options.local_path.unwrap_or_else(|| "./data".into()).into())
-            }
-            "s3" => StorageConfig::S3(S3Config {
-                bucket: options.s3_bucket.context(
-                    "--storage-backend s3 needs the name of the bucket: set --s3-bucket \
-                     (or S3_BUCKET)",
-                )?,
-                region: options.s3_region.unwrap_or_else(|| "us-east-1".into()),
-                endpoint: options.s3_endpoint,
-                access_key: options.s3_access_key,
-                secret_key: options.s3_secret_key,
-            }),
-            other => bail!("--storage-backend must be local or s3, but is {other}"),
-        };
+        let storage = options.storage()?;
+        let reads = options.reads()?;
         Ok(Self {
             listen_addr: options.listen_addr.unwrap_or_else(|| "0.0.0.0:3000".into()),
             storage,
+            reads,
             engine,
             limits,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }
-}
 
-impl StorageConfig {
-    /// Opens the store. For S3 nothing is sent yet.
-    pub(crate) fn open(&self) -> anyhow::Result<Store> {
-        Ok(match self {
-            Self::Local(root) => Store::local(root)
-                .with_context(|| format!("--local-path {} cannot be served", root.display()))?,
-            Self::S3(config) => Store::s3(config.clone())?,
-        })
-    }
-}
-
-impl fmt::Display for StorageConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local(root) => write!(f, "{}", root.display()),
-            Self::S3(config) => write!(f, "s3://{}", config.bucket),
+    /// Opens the store. Over the network nothing is sent yet.
+    pub(crate) fn open_store(&self) -> anyhow::Result<Store> {
+        let store = Store::new(&self.storage, self.reads);
+        match &self.storage {
+            StoreConfig::Local(root) => {
+                store.with_context(|| format!("--local-path {} cannot be served", root.display()))
+            }
+            _ => Ok(store?),
         }
     }
 }
@@ -435,10 +602,95 @@ mod tests {
         assert_eq!((engine.harvest, engine.disk_cache), (true, None));
         assert_eq!(config.storage.to_string(), "./data");
         let s3 = resolve(&["--storage-backend", "s3", "--s3-bucket", "b"], None).unwrap();
-        let StorageConfig::S3(s3) = s3.storage else {
+        assert_eq!(s3.storage.to_string(), "s3://b");
+        let StoreConfig::S3(s3) = s3.storage else {
             panic!()
         };
-        assert_eq!((s3.region.as_str(), s3.endpoint), ("us-east-1", None));
+        let expected = S3Config {
+            buckets: vec!["b".into()],
+            ..S3Config::default()
+        };
+        assert!(s3 == expected, "{s3:?}");
+        let seconds = std::time::Duration::from_secs(20);
+        let reads = ReadOptions {
+            timeout: seconds,
+            hedge: true,
+        };
+        assert_eq!(config.reads, reads);
+    }
+
+    #[test]
+    fn buckets_are_given_in_lists() {
+        let flags = [
+            "--storage-backend=s3",
+            "--s3-bucket=flights, lab",
+            "--s3-prefix=raw,lab=public/",
+            "--s3-addressing=virtual",
+            "--s3-anonymous",
+            "--s3-region=eu-west-1",
+            "--storage-timeout=1500ms",
+            "--hedge=off",
+        ];
+        let config = resolve(&flags, None).unwrap();
+        let shown = "s3://flights/raw, s3://lab/public";
+        assert_eq!(config.storage.to_string(), shown);
+        let StoreConfig::S3(s3) = config.storage else {
+            panic!()
+        };
+        assert_eq!((s3.addressing, s3.anonymous), (Addressing::Virtual, true));
+        assert_eq!(s3.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.reads.timeout.as_millis(), 1500);
+        assert!(!config.reads.hedge);
+        let file = "storage-backend = \"s3\"\ns3-bucket = [\"flights\", \"lab\"]\n\
+                    s3-prefix = [\"raw\", \"lab=public\"]\ns3-anonymous = true\n\
+                    storage-timeout = 3\n";
+        let config = resolve(&[], Some(file)).unwrap();
+        assert_eq!(config.storage.to_string(), shown);
+        assert_eq!(config.reads.timeout.as_secs(), 3);
+        let gcs = resolve(&["--storage-backend=gcs", "--gcs-bucket=a,b"], None).unwrap();
+        assert_eq!(gcs.storage.to_string(), "gs://a, gs://b");
+        let flags = [
+            "--storage-backend=azure",
+            "--azure-container=c",
+            "--azure-account=x",
+        ];
+        assert_eq!(resolve(&flags, None).unwrap().storage.to_string(), "az://c");
+    }
+
+    #[test]
+    fn storage_settings_that_make_no_sense_are_refused_in_a_sentence() {
+        let s3 = ["--storage-backend=s3", "--s3-bucket=a,b"];
+        for (flag, says) in [
+            ("--s3-prefix=x,y", "the second prefix"),
+            ("--s3-addressing=host", "auto, path or virtual, but is host"),
+            ("--s3-anonymous=maybe", "true or false, but is maybe"),
+            ("--storage-timeout=soon", "from 100ms to 1h, as in 20s"),
+            ("--storage-timeout=1ms", "from 100ms to 1h"),
+            ("--storage-timeout=2h", "from 100ms to 1h"),
+            ("--hedge=on", "auto or off, but is on"),
+        ] {
+            let text = refusal(&[s3[0], s3[1], flag], None);
+            assert!(text.contains(says), "{flag}: {text}");
+        }
+        let twice = refusal(&["--storage-backend=s3", "--s3-bucket=a,a"], None);
+        assert!(twice.contains("named twice"), "{twice}");
+        assert!(refusal(&["--storage-backend=gcs"], None).contains("--gcs-bucket"));
+        assert!(refusal(&["--storage-backend=azure"], None).contains("AZURE_CONTAINER"));
+    }
+
+    #[test]
+    fn a_config_file_that_is_refused_keeps_its_secrets() {
+        for file in [
+            "s3-secret-key = hunter2",
+            "log-level = \"info\"\ns3_access_key = hunter2",
+            "s3-secret-key = [\"hunter2\"]",
+            "s3-secret-key = \"hunter2",
+            "s3-secret-keys = \"hunter2\"",
+        ] {
+            let text = refusal(&[], Some(file));
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains("line"), "{text}");
+        }
     }
 
     #[test]
@@ -462,7 +714,7 @@ mod tests {
         }
         assert!(refusal(&[], Some("jpeg-quality = 0")).contains("from 1 to 100"));
         assert!(refusal(&[], Some("jpeg-quality = 80.5")).contains("a whole number or a text"));
-        assert!(refusal(&["--storage-backend", "ftp"], None).contains("local or s3"));
+        assert!(refusal(&["--storage-backend", "ftp"], None).contains("local, s3, gcs or azure"));
         assert!(refusal(&["--storage-backend", "s3"], None).contains("--s3-bucket"));
         assert!(
             refusal(&["--storage-backend", "s3", "--s3-bucket", ""], None).contains("--s3-bucket")
@@ -534,6 +786,7 @@ mod tests {
             ("--cache-disk-size=1GiB", "--cache-disk-size needs a folder"),
             ("--cache-disk-size=0", "at least 1MiB"),
             ("--harvest=yes", "on or off, but is yes"),
+            ("--prefetch=1", "--prefetch must be on or off, but is 1"),
         ] {
             let text = refusal(&[flag], None);
             assert!(text.contains(says), "{flag}: {text}");
@@ -588,7 +841,8 @@ mod tests {
                 let value = match flag {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
-                    "harvest" => "\"off\"",
+                    "harvest" | "prefetch" | "hedge" => "\"off\"",
+                    "storage-timeout" => "\"20s\"",
                     // Alone it would lack its folder.
                     "cache-disk-size" => "\"1GiB\"\ncache-dir = \"x\"",
                     _ if flag.starts_with("max-") || flag.ends_with("-size") => "100000",
@@ -607,6 +861,7 @@ mod tests {
         for word in [
             "[env: LISTEN_ADDR=",
             "[env: S3_SECRET_KEY]",
+            "[env: S3_ENDPOINT]",
             "[default: 80]",
         ] {
             assert!(help.contains(word), "{word} is not in\n{help}");

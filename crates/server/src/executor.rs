@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use engine::{Client, Engine, FrameTarget, Output, Priority, RequestOptions, Video};
+use engine::{Client, Engine, FrameTarget, Output, Prefetch, Priority, RequestOptions, Video};
 use protocol::{FrameErrorCode, FrameRequest, FramesRequest, Rendition, RequestId, ServerMessage};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -31,6 +31,8 @@ pub(crate) struct Executor {
     outbox: Outbox,
     tally: Arc<Tally>,
     video: Option<Arc<Video>>,
+    /// What is read of the video before anybody asks.
+    ahead: Option<Prefetch>,
     /// Places for frames that have no answer yet.
     queue: Arc<Semaphore>,
     /// One `GetIndex` is answered at a time.
@@ -51,6 +53,7 @@ impl Executor {
             outbox,
             tally,
             video: None,
+            ahead: None,
             queue: Arc::new(Semaphore::new(limits.queued_frames as usize)),
             listing: Arc::new(Semaphore::new(1)),
             due: BTreeMap::new(),
@@ -116,7 +119,9 @@ impl Executor {
     }
 
     async fn error(&self, message: String) -> Result<(), Gone> {
-        self.outbox.send(&ServerMessage::Error { message }).await
+        let error = None;
+        let refusal = ServerMessage::Error { message, error };
+        self.outbox.send(&refusal).await
     }
 
     /// Marks as not wanted what is due, in all messages or in those of this name.
@@ -154,8 +159,10 @@ impl Executor {
 
     async fn set_video(&mut self, path: String) -> Result<(), Gone> {
         self.video = None;
+        self.ahead = None;
         match self.engine.open(&path).await {
             Ok(video) => {
+                self.ahead = Some(self.client.prefetch(&video));
                 self.outbox.send(&answer::video_set(path, &video)).await?;
                 self.video = Some(video);
             }

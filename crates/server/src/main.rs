@@ -6,8 +6,10 @@ mod app;
 mod byte_size;
 mod config;
 mod due;
+mod duration;
 mod executor;
 mod forward;
+mod health;
 mod limits;
 mod listing;
 mod outbox;
@@ -37,7 +39,11 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
+    let only_ask = args.health;
     let config = Config::resolve(args)?;
+    if only_ask {
+        return health::ask(&config.listen_addr);
+    }
     start_log(&config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -48,7 +54,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let store = config.storage.open()?;
+    let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
         .await

@@ -239,6 +239,7 @@ mod tests {
     fn error(length: usize) -> ServerMessage {
         ServerMessage::Error {
             message: "x".repeat(length),
+            error: None,
         }
     }
 

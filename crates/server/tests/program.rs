@@ -8,12 +8,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use common::{Client, folder_with, offsets};
+use common::{Backend, Client, folder_with, offsets};
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::programs::{Server, command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+const BACKEND: Backend = Backend::Folder;
 
 /// Runs it where it must fail at once.
 fn failure(change: impl FnOnce(&mut Command)) -> String {
@@ -97,6 +99,31 @@ fn a_start_that_cannot_go_well_ends_with_a_sentence() {
     });
     assert!(
         text.contains(&format!("cannot listen on {address}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_health_check_needs_no_other_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start([Path::new("--local-path"), folder.path()]).unwrap();
+    let ask = |address: &str| {
+        let mut command = command("bucket-streamer").unwrap();
+        command.args(["--health", "--listen-addr", address]);
+        command.output().unwrap()
+    };
+    let Output { status, stdout, .. } = ask(server.address());
+    assert!(status.success() && stdout.is_empty());
+    // Who listens on all addresses is asked on the machine's own.
+    let (_, port) = server.address().split_once(':').unwrap();
+    assert!(ask(&format!("0.0.0.0:{port}")).status.success());
+    let address = server.address().to_owned();
+    drop(server);
+    let output = ask(&address);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.contains(&format!("no server answers on {address}")),
         "{text}"
     );
 }

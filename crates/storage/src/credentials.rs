@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::{StorageError, StorageErrorKind};
+use crate::profile;
 
 /// A key pair. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,7 +40,8 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    fn set(&self, name: &str) -> Option<String> {
+    /// A variable that is set, and not empty.
+    pub(crate) fn set(&self, name: &str) -> Option<String> {
         (self.variable)(name).filter(|v| !v.is_empty())
     }
 }
@@ -106,64 +108,23 @@ pub(crate) fn choose(
 /// The profile's keys in the shared credentials file. A profile that was asked for by name must
 /// be there, unless the environment offers something else.
 fn from_profile(around: &Surroundings<'_>) -> Result<Option<KeyPair>, StorageError> {
-    let asked = around.set("AWS_PROFILE");
-    let file = around
-        .set("AWS_SHARED_CREDENTIALS_FILE")
-        .map(PathBuf::from)
-        .or_else(|| {
-            around
-                .set("HOME")
-                .map(|home| PathBuf::from(home).join(".aws").join("credentials"))
-        });
-    let profile = asked.as_deref().unwrap_or("default");
-    let text = file
-        .as_ref()
-        .and_then(|f| (around.read)(f))
-        .unwrap_or_default();
-    let found = keys_of(&text, profile);
-    match (found, asked) {
-        (None, Some(name)) if !AMBIENT.iter().any(|v| around.set(v).is_some()) => {
+    let (name, asked) = profile::name(around);
+    match profile::keys(around, &name) {
+        None if asked && !AMBIENT.iter().any(|v| around.set(v).is_some()) => {
             Err(StorageError::new(
                 StorageErrorKind::Misconfigured,
                 format!("AWS_PROFILE is {name}, but the credentials file has no keys for it"),
             ))
         }
-        (found, _) => Ok(found),
+        found => Ok(found),
     }
-}
-
-/// Reads one section of the file: `[profile]`, then `key = value` lines; `#` and `;` comment.
-fn keys_of(text: &str, profile: &str) -> Option<KeyPair> {
-    let (mut access_key, mut secret_key, mut token) = (None, None, None);
-    let mut inside = false;
-    for line in text.lines().map(str::trim) {
-        if let Some(section) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            inside = section.trim() == profile;
-        } else if inside
-            && !line.starts_with(['#', ';'])
-            && let Some((key, value)) = line.split_once('=')
-        {
-            let value = Some(value.trim().to_owned()).filter(|v| !v.is_empty());
-            match key.trim() {
-                "aws_access_key_id" => access_key = value,
-                "aws_secret_access_key" => secret_key = value,
-                "aws_session_token" => token = value,
-                _ => {}
-            }
-        }
-    }
-    Some(KeyPair {
-        access_key: access_key?,
-        secret_key: secret_key?,
-        token,
-    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const FILE: &str = "
+    pub(crate) const FILE: &str = "
 # work
 [default]
 aws_access_key_id = AKDEFAULT
@@ -264,16 +225,6 @@ aws_access_key_id =
                 choose_in((None, None), true, &[HOME, ("AWS_PROFILE", profile)]).unwrap_err();
             assert!(error.to_string().contains(profile), "{error}");
         }
-    }
-
-    #[test]
-    fn a_section_is_read_to_its_end_only() {
-        let lab = keys_of(FILE, "lab").unwrap();
-        assert_eq!(
-            (lab.secret_key.as_str(), lab.token.as_deref()),
-            ("SK=LAB", Some("TOKEN"))
-        );
-        assert_eq!(keys_of(FILE, "default").unwrap().token, None);
     }
 
     #[test]

@@ -72,10 +72,7 @@ impl StorageError {
     pub(crate) fn changed(name: &str) -> Self {
         Self::new(
             StorageErrorKind::Changed,
-            format!(
-                "{} was replaced or rewritten while it was open",
-                shown(name)
-            ),
+            format!("{} was replaced or removed while it was open", shown(name)),
         )
     }
 }

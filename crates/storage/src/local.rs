@@ -17,10 +17,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use tokio::sync::Semaphore;
 
-use crate::counters::CounterCells;
 use crate::error::{StorageError, StorageErrorKind, shown};
 use crate::name::Location;
-use crate::object::{Object, Opened, Source, Version};
+use crate::object::{Object, ObjectSettings, Opened, Source, Version};
 
 /// Reads that may block at the same time: as many threads at the most wait for the disk.
 const CONCURRENT_READS: usize = 32;
@@ -72,7 +71,7 @@ impl LocalStore {
         location: Location<'_>,
         head: u64,
         tail: u64,
-        counters: &Arc<CounterCells>,
+        settings: &ObjectSettings,
     ) -> Result<Opened, StorageError> {
         let candidates = self.candidates(name, location)?;
         let root = Arc::clone(&self.root);
@@ -88,17 +87,11 @@ impl LocalStore {
         })
         .await?;
         for part in [&head, &tail] {
-            counters.request();
-            counters.received(part.len());
+            settings.counters.request();
+            settings.counters.received(part.len());
         }
         let version = file.version.clone();
-        let object = Object::new(
-            name,
-            size,
-            version,
-            Source::Local(file),
-            Arc::clone(counters),
-        );
+        let object = Object::new(name, size, version, Source::Local(file), settings.clone());
         Ok(Opened { object, head, tail })
     }
 

@@ -9,14 +9,33 @@ pub(crate) enum Location<'a> {
     Plain(&'a str),
     /// `fs:///absolute/path`: the path, with its leading slash.
     Absolute(&'a str),
-    /// `s3://bucket/key`.
+    /// `s3://bucket/key`, and the same of the other services.
     Bucket {
+        /// Of which service.
+        scheme: Scheme,
         /// The bucket.
         bucket: &'a str,
         /// The key, without a leading slash.
         key: &'a str,
     },
 }
+
+/// Which service a name with a bucket is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheme {
+    /// `s3://bucket/key`.
+    S3,
+    /// `gs://bucket/key`.
+    Gcs,
+    /// `az://container/key`.
+    Azure,
+}
+
+const SCHEMES: [(&str, Scheme); 3] = [
+    ("s3://", Scheme::S3),
+    ("gs://", Scheme::Gcs),
+    ("az://", Scheme::Azure),
+];
 
 impl<'a> Location<'a> {
     /// Takes a name apart.
@@ -39,12 +58,19 @@ impl<'a> Location<'a> {
             }
             return Ok(Self::Absolute(path));
         }
-        if let Some(rest) = name.strip_prefix("s3://") {
+        for (prefix, scheme) in SCHEMES {
+            let Some(rest) = name.strip_prefix(prefix) else {
+                continue;
+            };
             return match rest.split_once('/') {
-                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-                    Ok(Self::Bucket { bucket, key })
-                }
-                _ => Err(invalid("must have a bucket and a key after s3://")),
+                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self::Bucket {
+                    scheme,
+                    bucket,
+                    key,
+                }),
+                _ => Err(invalid(&format!(
+                    "must have a bucket and a key after {prefix}"
+                ))),
             };
         }
         Ok(Self::Plain(name))
@@ -57,18 +83,21 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let check = |name, location| assert_eq!(Location::parse(name), Ok(location));
+        let check = |name: &str, location| assert_eq!(Location::parse(name), Ok(location));
         check("data/a.h265", Location::Plain("data/a.h265"));
         check("/etc/passwd", Location::Plain("/etc/passwd"));
         check("%2e%2e/a", Location::Plain("%2e%2e/a"));
         check("fs:///a/b c", Location::Absolute("/a/b c"));
-        check(
-            "s3://b/k/l",
-            Location::Bucket {
-                bucket: "b",
-                key: "k/l",
-            },
-        );
+        for (prefix, scheme) in SCHEMES {
+            check(
+                &format!("{prefix}b/k/l"),
+                Location::Bucket {
+                    scheme,
+                    bucket: "b",
+                    key: "k/l",
+                },
+            );
+        }
         check("S3://b/k", Location::Plain("S3://b/k"));
         check("http://b/k", Location::Plain("http://b/k"));
     }
@@ -77,6 +106,7 @@ mod tests {
     fn names_of_nothing_are_refused() {
         for name in [
             "", "a\0", "\0", "fs://", "fs://a/b", "s3://", "s3://b", "s3://b/", "s3:///k",
+            "gs://b", "az://b/",
         ] {
             let error = Location::parse(name).unwrap_err();
             assert_eq!(error.kind(), StorageErrorKind::InvalidName, "{name:?}");

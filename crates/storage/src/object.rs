@@ -3,14 +3,17 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 
+use crate::coalesce;
 use crate::counters::CounterCells;
+use crate::deadline::within;
 use crate::error::{StorageError, StorageErrorKind, shown};
 use crate::local::LocalFile;
-use crate::s3::S3Object;
+use crate::remote::RemoteObject;
 
 /// An object that has just been opened.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub(crate) enum Version {
         device: u64,
         inode: u64,
     },
-    /// An S3 server without ETags: size and `Last-Modified` in milliseconds.
+    /// A server without ETags: size and `Last-Modified` in milliseconds.
     Modified { size: u64, millis: i64 },
 }
 
@@ -76,18 +79,22 @@ struct ObjectInner {
     size: u64,
     version: ObjectVersion,
     source: Source,
-    counters: Arc<CounterCells>,
+    settings: ObjectSettings,
+}
+
+/// What an object has of its store.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectSettings {
+    pub(crate) counters: Arc<CounterCells>,
+    /// How long a read may take.
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug)]
 pub(crate) enum Source {
     Local(LocalFile),
-    S3(S3Object),
+    Remote(RemoteObject),
 }
-
-/// Ranges with no more than this between them are read as one: less than what a request costs.
-const LOCAL_GAP: u64 = 32 * 1024;
-const S3_GAP: u64 = 1024 * 1024;
 
 impl Object {
     pub(crate) fn new(
@@ -95,7 +102,7 @@ impl Object {
         size: u64,
         version: Version,
         source: Source,
-        counters: Arc<CounterCells>,
+        settings: ObjectSettings,
     ) -> Self {
         let version = ObjectVersion(version);
         let name = name.to_owned();
@@ -105,7 +112,7 @@ impl Object {
                 size,
                 version,
                 source,
-                counters,
+                settings,
             }),
         }
     }
@@ -125,28 +132,71 @@ impl Object {
         &self.inner.version
     }
 
+    /// How long a read may take before it fails with [`StorageErrorKind::Timeout`].
+    pub fn timeout(&self) -> Duration {
+        self.inner.settings.timeout
+    }
+
     /// Exactly the bytes of `range` of this version, or an error.
     ///
     /// Memory for the whole range is taken; a caller bounds it.
     pub async fn read(&self, range: Range<u64>) -> Result<Bytes, StorageError> {
+        let read = self.read_ranges(std::slice::from_ref(&range)).await?;
+        Ok(read.into_iter().next().unwrap_or_default())
+    }
+
+    /// The bytes of several ranges, each as [`Object::read`], in the order asked for, within the
+    /// time of one read. Ranges that lie near each other are read as one (with what lies between),
+    /// others at the same time.
+    pub async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StorageError> {
+        if let Some(wrong) = ranges
+            .iter()
+            .find(|r| r.start > r.end || r.end > self.size())
+        {
+            return Err(self.out_of_range(wrong));
+        }
+        let costs = match self.inner.source {
+            Source::Local(_) => coalesce::LOCAL,
+            Source::Remote(_) => coalesce::REMOTE,
+        };
+        let reads = coalesce::reads(ranges, costs);
+        let all = try_join_all(reads.iter().map(|read| self.read_one(read.clone())));
+        let all = within(self.timeout(), self.name(), all).await?;
+        let bytes_of = |range: &Range<u64>| {
+            if range.is_empty() {
+                return Some(Bytes::new());
+            }
+            let at = reads.partition_point(|r| r.start <= range.start);
+            let at = at.checked_sub(1)?;
+            let (read, bytes) = (reads.get(at)?, all.get(at)?);
+            let start = usize::try_from(range.start.checked_sub(read.start)?).ok()?;
+            let end = usize::try_from(range.end.checked_sub(read.start)?).ok()?;
+            (end <= bytes.len()).then(|| bytes.slice(start..end))
+        };
+        // Each range lies within one of the reads.
+        let parts = ranges
+            .iter()
+            .map(|range| bytes_of(range).ok_or_else(|| self.out_of_range(range)));
+        parts.collect()
+    }
+
+    /// Reads a range that lies within the object, and is not empty.
+    async fn read_one(&self, range: Range<u64>) -> Result<Bytes, StorageError> {
         let this = &*self.inner;
-        if range.start > range.end || range.end > this.size {
-            return Err(self.out_of_range(&range));
-        }
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        this.counters.request();
         let length = range.end - range.start;
         let bytes = match &this.source {
-            Source::Local(file) => file.read(&this.name, range).await?,
-            Source::S3(object) => {
+            Source::Local(file) => {
+                this.settings.counters.request();
+                let bytes = file.read(&this.name, range).await?;
+                this.settings.counters.received(bytes.len());
+                bytes
+            }
+            Source::Remote(object) => {
                 object
                     .read(&this.name, this.size, &this.version.0, range)
                     .await?
             }
         };
-        this.counters.received(bytes.len());
         if bytes.len() as u64 != length {
             return Err(StorageError::new(
                 StorageErrorKind::Unavailable,
@@ -158,22 +208,6 @@ impl Object {
             ));
         }
         Ok(bytes)
-    }
-
-    /// The bytes of several ranges, each as [`Object::read`], in the order asked for. Ranges that
-    /// lie near each other are read as one (with what lies between), others concurrently.
-    pub async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StorageError> {
-        if let Some(wrong) = ranges
-            .iter()
-            .find(|r| r.start > r.end || r.end > self.size())
-        {
-            return Err(self.out_of_range(wrong));
-        }
-        let gap = match self.inner.source {
-            Source::Local(_) => LOCAL_GAP,
-            Source::S3(_) => S3_GAP,
-        };
-        object_store::coalesce_ranges(ranges, |range| self.read(range), gap).await
     }
 
     fn out_of_range(&self, range: &Range<u64>) -> StorageError {

@@ -1,62 +1,143 @@
 //! The one door to objects, whatever holds them.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::azure::{self, AzureConfig};
+use crate::bucket::Bucket;
 use crate::counters::{CounterCells, Counters};
+use crate::deadline::within;
 use crate::error::StorageError;
+use crate::gcs::{self, GcsConfig};
 use crate::local::LocalStore;
 use crate::name::Location;
-use crate::object::Opened;
-use crate::s3::{S3Config, S3Store};
+use crate::object::{ObjectSettings, Opened};
+use crate::reads::ReadSettings;
+use crate::remote::RemoteStore;
+use crate::s3::{self, S3Config};
 
-/// A local folder or an S3 bucket. Cloning is cheap and shares everything.
+/// Where objects are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreConfig {
+    /// Below a folder.
+    Local(PathBuf),
+    /// In buckets of S3, or of a server that speaks its protocol.
+    S3(S3Config),
+    /// In buckets of Google Cloud Storage.
+    Gcs(GcsConfig),
+    /// In containers of Azure Blob Storage.
+    Azure(AzureConfig),
+}
+
+impl fmt::Display for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, buckets) = match self {
+            Self::Local(root) => return write!(f, "{}", root.display()),
+            Self::S3(config) => ("s3", &config.buckets),
+            Self::Gcs(config) => ("gs", &config.buckets),
+            Self::Azure(config) => ("az", &config.containers),
+        };
+        for (n, Bucket { name, prefix }) in buckets.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{scheme}://{name}")?;
+            if !prefix.is_empty() {
+                write!(f, "/{}", prefix.trim_matches('/'))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How reads are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadOptions {
+    /// How long a read may take, with all that it waits for and is tried again.
+    pub timeout: Duration,
+    /// Whether a request over the network that is slow to begin gets a rival.
+    pub hedge: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(20),
+            hedge: true,
+        }
+    }
+}
+
+/// Objects of a local folder or of buckets. Cloning is cheap and shares everything.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
-    counters: Arc<CounterCells>,
+    settings: ObjectSettings,
 }
 
 #[derive(Clone, Debug)]
 enum Backend {
     Local(Arc<LocalStore>),
-    S3(Arc<S3Store>),
+    Remote(Arc<RemoteStore>),
 }
 
 impl Store {
-    /// A store of the regular files below `root`, which must be a folder that exists.
-    pub fn local(root: &Path) -> Result<Self, StorageError> {
-        let backend = Backend::Local(Arc::new(LocalStore::new(root)?));
+    /// A store. Over the network nothing is sent yet.
+    ///
+    /// # Errors
+    /// Settings that cannot work: a folder that is not there, half of a key pair.
+    pub fn new(config: &StoreConfig, options: ReadOptions) -> Result<Self, StorageError> {
+        let counters: Arc<CounterCells> = Arc::default();
+        let settings = ReadSettings {
+            // So that a server which hangs is asked a second and a third time.
+            stall: options.timeout / 3,
+            hedge: options.hedge,
+        };
+        let remote = |store: RemoteStore| Backend::Remote(Arc::new(store));
+        let backend = match config {
+            StoreConfig::Local(root) => Backend::Local(Arc::new(LocalStore::new(root)?)),
+            StoreConfig::S3(config) => remote(s3::open(config, settings, &counters)?),
+            StoreConfig::Gcs(config) => remote(gcs::open(config, settings, &counters)?),
+            StoreConfig::Azure(config) => remote(azure::open(config, settings, &counters)?),
+        };
         Ok(Self {
             backend,
-            counters: Arc::default(),
+            settings: ObjectSettings {
+                counters,
+                timeout: options.timeout,
+            },
         })
     }
 
-    /// A store of the objects in one bucket. Nothing is sent yet.
+    /// A store of the regular files below `root`, which must be a folder that exists.
+    pub fn local(root: &Path) -> Result<Self, StorageError> {
+        let config = StoreConfig::Local(root.to_owned());
+        Self::new(&config, ReadOptions::default())
+    }
+
+    /// A store of the objects in buckets of S3. Nothing is sent yet.
     pub fn s3(config: S3Config) -> Result<Self, StorageError> {
-        let backend = Backend::S3(Arc::new(S3Store::new(&config)?));
-        Ok(Self {
-            backend,
-            counters: Arc::default(),
-        })
+        Self::new(&StoreConfig::S3(config), ReadOptions::default())
     }
 
     /// Opens an object and reads its first `head` and last `tail` bytes (fewer if it is smaller)
-    /// in one round trip.
+    /// in one round trip (two on Azure).
     ///
-    /// `name` is a path below the root or a key of the bucket, `fs:///absolute/path` (local
-    /// stores, below the root only) or `s3://bucket/key` (S3 stores, the store's bucket only). A
-    /// local store also finds a plain name whose first part is the root folder's own name.
+    /// `name` is a path below the root or a key of the first bucket, `fs:///absolute/path` (local
+    /// stores, below the root only) or `s3://bucket/key` (`gs://`, `az://`; the store's buckets
+    /// only, and below their prefixes). A local store also finds a plain name whose first part is
+    /// the root folder's own name; where a bucket has a prefix, a plain name that does not lie
+    /// below it is looked for below it.
     pub async fn open(&self, name: &str, head: u64, tail: u64) -> Result<Opened, StorageError> {
-        let opened = match (&self.backend, Location::parse(name)?) {
-            (Backend::Local(store), location) => {
-                store.open(name, location, head, tail, &self.counters).await
+        let location = Location::parse(name)?;
+        let settings = &self.settings;
+        let opened = within(settings.timeout, name, async {
+            match &self.backend {
+                Backend::Local(store) => store.open(name, location, head, tail, settings).await,
+                Backend::Remote(store) => store.open(name, location, head, tail, settings).await,
             }
-            (Backend::S3(store), location) => {
-                store.open(name, location, head, tail, &self.counters).await
-            }
-        };
+        });
+        let opened = opened.await;
         if let Err(error) = &opened
             && error.kind() == crate::StorageErrorKind::OutsideStore
         {
@@ -67,6 +148,6 @@ impl Store {
 
     /// What has been read so far, by this store, its clones and their objects.
     pub fn counters(&self) -> Counters {
-        self.counters.get()
+        self.settings.counters.get()
     }
 }

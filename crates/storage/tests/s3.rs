@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use storage::{S3Config, StorageErrorKind, Store};
+use storage::{Bucket, ReadOptions, S3Config, StorageErrorKind, Store, StoreConfig};
 use testkit::garage::Garage;
 
 struct Place {
@@ -18,25 +20,18 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let garage = Garage::start().unwrap();
-        let writer = AmazonS3Builder::new()
-            .with_endpoint(garage.endpoint())
-            .with_allow_http(true)
-            .with_bucket_name(Garage::BUCKET)
-            .with_region(Garage::REGION)
-            .with_access_key_id(Garage::ACCESS_KEY)
-            .with_secret_access_key(Garage::SECRET_KEY)
-            .build()
-            .unwrap();
+        let writer = writer(&garage, Garage::BUCKET);
         Self { garage, writer }
     }
 
     fn config(&self) -> S3Config {
         S3Config {
-            bucket: Garage::BUCKET.into(),
-            region: Garage::REGION.into(),
+            buckets: vec![Garage::BUCKET.into()],
+            region: Some(Garage::REGION.into()),
             endpoint: Some(self.garage.endpoint().into()),
             access_key: Some(Garage::ACCESS_KEY.into()),
             secret_key: Some(Garage::SECRET_KEY.into()),
+            ..S3Config::default()
         }
     }
 
@@ -45,12 +40,26 @@ impl Place {
     }
 
     async fn put(&self, key: &str, content: &[u8]) {
-        let payload = PutPayload::from(content.to_vec());
-        self.writer
-            .put(&Path::parse(key).unwrap(), payload)
-            .await
-            .unwrap();
+        put(&self.writer, key, content).await;
     }
+}
+
+fn writer(garage: &Garage, bucket: &str) -> AmazonS3 {
+    AmazonS3Builder::new()
+        .with_endpoint(garage.endpoint())
+        .with_allow_http(true)
+        .with_bucket_name(bucket)
+        .with_region(Garage::REGION)
+        .with_access_key_id(Garage::ACCESS_KEY)
+        .with_secret_access_key(Garage::SECRET_KEY)
+        .build()
+        .unwrap()
+}
+
+async fn put(writer: &AmazonS3, key: &str, content: &[u8]) {
+    let payload = PutPayload::from(content.to_vec());
+    let key = Path::parse(key).unwrap();
+    writer.put(&key, payload).await.unwrap();
 }
 
 async fn refusal(store: &Store, name: &str) -> (StorageErrorKind, String) {
@@ -83,7 +92,7 @@ async fn an_object_is_opened_and_read() {
         assert_eq!(opened.object.read(5..17).await.unwrap()[..], content[5..17]);
 
         let before = store.counters();
-        let ranges = [2_900_000..2_900_010, 100..200, 300..400];
+        let ranges = [2_900_000..2_900_010, 100..20_000, 20_100..30_000];
         let parts = opened.object.read_ranges(&ranges).await.unwrap();
         for (part, range) in parts.iter().zip(&ranges) {
             assert_eq!(part[..], content[range.start as usize..range.end as usize]);
@@ -201,7 +210,7 @@ async fn what_cannot_be_had_is_told_without_secrets() {
 async fn a_bucket_that_is_not_there_is_told() {
     let place = Place::new();
     let store = Store::s3(S3Config {
-        bucket: "absent".into(),
+        buckets: vec!["absent".into()],
         ..place.config()
     })
     .unwrap();
@@ -215,34 +224,275 @@ async fn a_bucket_that_is_not_there_is_told() {
     );
 }
 
+#[tokio::test]
+async fn several_buckets_are_served_each_below_its_prefix() {
+    let place = Place::new();
+    place.garage.add_bucket("lab").unwrap();
+    let lab = writer(&place.garage, "lab");
+    place.put("flights/a", b"video").await;
+    place.put("secret", b"no").await;
+    put(&lab, "public/a", b"lab").await;
+    put(&lab, "publicity", b"no").await;
+    put(&lab, "private/a", b"no").await;
+    let store = |prefixes: &str| {
+        Store::s3(S3Config {
+            buckets: Bucket::list("videos,lab", prefixes).unwrap(),
+            ..place.config()
+        })
+        .unwrap()
+    };
+    let whole = async |store: &Store, name: &str| {
+        let opened = store.open(name, 100, 100).await;
+        opened.map(|o| o.head.to_vec()).map_err(|e| e.kind())
+    };
+    let all = store("");
+    for (name, content) in [
+        ("flights/a", &b"video"[..]),
+        ("s3://videos/flights/a", b"video"),
+        ("s3://lab/public/a", b"lab"),
+        ("s3://lab/private/a", b"no"),
+    ] {
+        assert_eq!(whole(&all, name).await.unwrap(), content, "{name}");
+    }
+    // The first bucket is that of plain names, and no other.
+    assert_eq!(
+        whole(&all, "public/a").await,
+        Err(StorageErrorKind::NotFound)
+    );
+
+    let some = store("flights,lab=public/");
+    for (name, content) in [
+        ("flights/a", &b"video"[..]),
+        ("a", b"video"),
+        ("s3://videos/flights/a", b"video"),
+        ("s3://lab/public/a", b"lab"),
+    ] {
+        assert_eq!(whole(&some, name).await.unwrap(), content, "{name}");
+    }
+    let before = some.counters();
+    for name in [
+        "s3://videos/secret",
+        "s3://lab/private/a",
+        "s3://lab/publicity",
+        "s3://other/a",
+    ] {
+        let refused = whole(&some, name).await;
+        assert_eq!(refused, Err(StorageErrorKind::OutsideStore), "{name}");
+    }
+    // The server has not even been asked.
+    assert_eq!(some.counters(), before);
+    assert_eq!(
+        whole(&some, "secret").await,
+        Err(StorageErrorKind::NotFound)
+    );
+}
+
+#[tokio::test]
+async fn equal_reads_at_the_same_time_are_one() {
+    let place = Place::new();
+    let content: Vec<u8> = (0..500_000u32).map(|i| (i % 251) as u8).collect();
+    place.put("video", &content).await;
+    let store = place.store();
+    let object = store.open("video", 10, 10).await.unwrap().object;
+    let before = store.counters();
+    let reads = (0..50).map(|_| object.read(1000..400_000));
+    for read in futures::future::join_all(reads).await {
+        assert_eq!(read.unwrap()[..], content[1000..400_000]);
+    }
+    let after = store.counters();
+    assert_eq!((after.requests, after.joined), (before.requests + 1, 49));
+    assert_eq!(after.bytes - before.bytes, 399_000);
+}
+
 /// A store whose server answers every request with what `answer` makes of its `Range`.
 fn scripted(answer: impl Fn(&str) -> String + Send + 'static) -> Store {
+    scripted_with(S3Config::default(), Duration::from_secs(20), move |heads| {
+        let range = heads.lines().find_map(|l| l.strip_prefix("range: bytes="));
+        Answer::of(answer(range.unwrap_or_default()))
+    })
+}
+
+/// What a scripted server does with a request.
+struct Answer {
+    text: String,
+    /// Then nothing comes any more, but the connection stays.
+    hangs: bool,
+}
+
+impl Answer {
+    fn of(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            hangs: false,
+        }
+    }
+
+    fn hang() -> Self {
+        Self {
+            text: String::new(),
+            hangs: true,
+        }
+    }
+}
+
+/// The same; it sees the heads of each request, in small letters. Keys are added to `config`.
+fn scripted_with(
+    config: S3Config,
+    timeout: Duration,
+    answer: impl Fn(&str) -> Answer + Send + 'static,
+) -> Store {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
+        let mut hanging: Vec<TcpStream> = Vec::new();
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let mut range = String::new();
+            let mut heads = String::new();
             for line in BufReader::new(stream.try_clone().unwrap()).lines() {
                 let line = line.unwrap_or_default().to_lowercase();
-                if let Some(value) = line.strip_prefix("range: bytes=") {
-                    range = value.to_owned();
-                }
                 if line.is_empty() {
                     break;
                 }
+                heads.push_str(&line);
+                heads.push('\n');
             }
-            let _ = stream.write_all(answer(&range).as_bytes());
+            let answer = answer(&heads);
+            let _ = stream.write_all(answer.text.as_bytes());
+            if answer.hangs {
+                hanging.push(stream);
+            }
         }
     });
-    Store::s3(S3Config {
-        bucket: "videos".into(),
-        region: "us-east-1".into(),
+    let keys = (!config.anonymous).then(|| ("key".to_owned(), "secret".to_owned()));
+    let config = S3Config {
+        buckets: vec!["videos".into()],
         endpoint: Some(endpoint),
-        access_key: Some("key".into()),
-        secret_key: Some("secret".into()),
-    })
-    .unwrap()
+        access_key: keys.clone().map(|k| k.0),
+        secret_key: keys.map(|k| k.1),
+        ..config
+    };
+    let options = ReadOptions {
+        timeout,
+        hedge: false,
+    };
+    Store::new(&StoreConfig::S3(config), options).unwrap()
+}
+
+/// A server of one honest object of ten bytes, whose answers to reads of its middle are, one after
+/// the other, these, and then honest.
+fn troubled(timeout: Duration, troubles: Vec<Answer>) -> (Store, Arc<Mutex<usize>>) {
+    let troubles = Mutex::new(std::collections::VecDeque::from(troubles));
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    let store = scripted_with(S3Config::default(), timeout, move |heads| {
+        let range = heads.lines().find_map(|l| l.strip_prefix("range: bytes="));
+        let range = range.unwrap_or_default();
+        if matches!(range, "0-3" | "-4") {
+            return Answer::of(honest(range, "a"));
+        }
+        *count.lock().unwrap() += 1;
+        let trouble = troubles.lock().unwrap().pop_front();
+        trouble.unwrap_or_else(|| {
+            let (first, last) = range.split_once('-').unwrap();
+            let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+            let content_range = format!("bytes {range}/10");
+            Answer::of(partial(&content_range, "a", &"0123456789"[first..=last]))
+        })
+    });
+    (store, asked)
+}
+
+fn refused(status: u16, code: &str) -> Answer {
+    let body = format!("<Error><Code>{code}</Code><Message>AKIAEXAMPLE</Message></Error>");
+    Answer::of(format!(
+        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+/// Announces four bytes and breaks off after so many.
+fn broken(bytes: usize) -> Answer {
+    let whole = partial("bytes 2-5/10", "a", "2345");
+    Answer::of(&whole[..whole.len() - 4 + bytes])
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    for troubles in [
+        vec![refused(503, "SlowDown")],
+        vec![refused(500, "InternalError"), refused(429, "Throttled")],
+        vec![refused(502, ""), refused(504, "")],
+        // The connection is closed before anything comes, and in the middle of the body.
+        vec![Answer::of("")],
+        vec![broken(0)],
+        vec![broken(2), Answer::of("")],
+    ] {
+        let count = troubles.len();
+        let (store, asked) = troubled(Duration::from_secs(60), troubles);
+        let object = store.open("video", 4, 4).await.unwrap().object;
+        assert_eq!(&object.read(2..6).await.unwrap()[..], b"2345");
+        assert_eq!(*asked.lock().unwrap(), count + 1);
+        assert_eq!(store.counters().retries, count as u64);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_pass_is_not_tried_again() {
+    use StorageErrorKind as Kind;
+    for (status, code, kind) in [
+        (403, "AccessDenied", Kind::Forbidden),
+        (404, "NoSuchKey", Kind::Changed),
+        (412, "PreconditionFailed", Kind::Changed),
+        (416, "InvalidRange", Kind::Changed),
+        (501, "NotImplemented", Kind::Unavailable),
+    ] {
+        let (store, asked) = troubled(Duration::from_secs(60), vec![refused(status, code)]);
+        let object = store.open("video", 4, 4).await.unwrap().object;
+        let error = object.read(2..6).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(!error.to_string().contains("AKIA"), "{error}");
+        assert_eq!((*asked.lock().unwrap(), store.counters().retries), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_asked_again_and_given_up_in_the_end() {
+    let read = async |seconds, hangs| {
+        let (store, _) = troubled(Duration::from_secs(seconds), hangs);
+        let object = store.open("video", 4, 4).await.unwrap().object;
+        object.read(2..6).await.map_err(|e| e.kind())
+    };
+    let stalled = || Answer {
+        hangs: true,
+        ..broken(0)
+    };
+    let (once, ever, in_the_body) = futures::join!(
+        read(24, vec![Answer::hang()]),
+        read(8, (0..100).map(|_| Answer::hang()).collect()),
+        read(8, (0..100).map(|_| stalled()).collect()),
+    );
+    assert_eq!(&once.unwrap()[..], b"2345");
+    assert_eq!(ever, Err(StorageErrorKind::Timeout));
+    assert_eq!(in_the_body, Err(StorageErrorKind::Timeout));
+}
+
+#[tokio::test]
+async fn anonymous_requests_are_not_signed() {
+    let signed = Arc::new(Mutex::new(Vec::new()));
+    for anonymous in [true, false] {
+        let config = S3Config {
+            anonymous,
+            ..S3Config::default()
+        };
+        let seen = Arc::clone(&signed);
+        let store = scripted_with(config, Duration::from_secs(20), move |heads| {
+            let range = heads.lines().find_map(|l| l.strip_prefix("range: bytes="));
+            seen.lock().unwrap().push(heads.contains("authorization:"));
+            Answer::of(honest(range.unwrap_or_default(), "a"))
+        });
+        store.open("video", 4, 4).await.unwrap();
+    }
+    assert_eq!(*signed.lock().unwrap(), [false, false, true, true]);
 }
 
 fn partial(content_range: &str, etag: &str, body: &str) -> String {
@@ -346,11 +596,9 @@ async fn head_and_tail_of_two_versions_are_not_one_object() {
 async fn a_server_that_is_not_there_is_told() {
     // Port 1 is not listened on; one that was free a moment ago may be another test's by now.
     let store = Store::s3(S3Config {
-        bucket: "videos".into(),
-        region: "us-east-1".into(),
+        buckets: vec!["videos".into()],
         endpoint: Some("http://127.0.0.1:1".into()),
-        access_key: None,
-        secret_key: None,
+        ..S3Config::default()
     })
     .unwrap();
     let (kind, text) = refusal(&store, "video").await;

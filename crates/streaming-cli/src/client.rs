@@ -76,7 +76,7 @@ impl Client {
                     bail!(reason.unwrap_or_else(|| format!("the server does not open {video}")))
                 }
                 // Followed by `VideoSet` with `ok` false.
-                ServerMessage::Error { message } => reason = Some(message),
+                ServerMessage::Error { message, .. } => reason = Some(message),
                 other => bail!("the server answers SetVideo with {}", kind(&other)),
             }
         }
@@ -93,7 +93,7 @@ impl Client {
         loop {
             let piece: IndexPiece = match self.text().await? {
                 ServerMessage::Index(piece) => piece,
-                ServerMessage::Error { message } => bail!("the server says: {message}"),
+                ServerMessage::Error { message, .. } => bail!("the server says: {message}"),
                 other => bail!("the server answers GetIndex with {}", kind(&other)),
             };
             ensure!(
@@ -205,7 +205,7 @@ impl Client {
                     let entry = measured.errors.entry(error.as_str());
                     entry.or_insert((0, message)).0 += 1;
                 }
-                ServerMessage::Error { message } => bail!("the server says: {message}"),
+                ServerMessage::Error { message, .. } => bail!("the server says: {message}"),
                 other => bail!("the server answers RequestFrames with {}", kind(&other)),
             }
             sinks.bar.inc(1);

@@ -1,4 +1,4 @@
-//! A real S3 server for tests: Garage, one node, one bucket, one key, in a temporary folder.
+//! A real S3 server for tests: Garage, one node, one key, in a temporary folder.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -10,15 +10,19 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+/// The settings of the store in docker-compose.yml.
+const SETTINGS: &str = include_str!("../../../docker/garage.toml");
+
 /// A running Garage, ended and removed when dropped.
 pub struct Garage {
     child: Child,
-    _folder: TempDir,
+    program: PathBuf,
+    folder: TempDir,
     endpoint: String,
 }
 
 impl Garage {
-    /// Its one bucket.
+    /// The bucket that it has from the start.
     pub const BUCKET: &str = "videos";
     /// A key that may read and write the bucket.
     pub const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
@@ -46,25 +50,40 @@ impl Garage {
         &self.endpoint
     }
 
+    /// A command of Garage that is answered by this one, such as `status`.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(settings_file(&self.folder));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Makes a further bucket, which the key may read and write, too.
+    pub fn add_bucket(&self, name: &str) -> Result<()> {
+        let permissions = ["--read", "--write", "--key", Self::ACCESS_KEY];
+        self.administer(["bucket", "create", name].as_slice())?;
+        self.administer(&[&["bucket", "allow", name][..], &permissions].concat())
+    }
+
+    fn administer(&self, args: &[&str]) -> Result<()> {
+        let output = self.command().args(args).output()?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            bail!("garage {} failed: {why}", args.join(" "));
+        }
+        Ok(())
+    }
+
     fn try_start(program: &PathBuf) -> Result<Self> {
         let folder = TempDir::with_prefix("garage-")?;
         let (rpc, api) = (free_address()?, free_address()?);
-        let place = folder.path().display();
-        let settings = format!(
-            "metadata_dir = \"{place}/meta\"\n\
-             data_dir = \"{place}/data\"\n\
-             db_engine = \"sqlite\"\n\
-             replication_factor = 1\n\
-             rpc_bind_addr = \"{rpc}\"\n\
-             rpc_public_addr = \"{rpc}\"\n\
-             rpc_secret = \"{}\"\n\
-             [s3_api]\n\
-             s3_region = \"{}\"\n\
-             api_bind_addr = \"{api}\"\n",
-            "1f".repeat(32),
-            Self::REGION,
-        );
-        let settings_file = folder.path().join("garage.toml");
+        // As in docker-compose.yml, but for what two on one machine cannot share.
+        let place = folder.path().display().to_string();
+        let settings = SETTINGS
+            .replace("/var/lib/garage", &place)
+            .replace("127.0.0.1:3901", &rpc)
+            .replace("0.0.0.0:3900", &api);
+        let settings_file = settings_file(&folder);
         std::fs::write(&settings_file, settings)?;
         let mut child = Command::new(program)
             .arg("-c")
@@ -99,7 +118,8 @@ impl Garage {
         });
         Ok(Self {
             child,
-            _folder: folder,
+            program: program.clone(),
+            folder,
             endpoint: format!("http://{api}"),
         })
     }
@@ -110,6 +130,10 @@ impl Drop for Garage {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn settings_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("garage.toml")
 }
 
 /// `GARAGE_BIN`, else the one in the user's cache folder.

@@ -18,14 +18,17 @@
 
 pub mod annexb;
 pub mod boxes;
+pub mod bucket;
 pub mod command;
 pub mod directories;
 pub mod footage;
 pub mod garage;
 pub mod jpeg;
+pub mod long;
 pub mod mux;
 pub mod picture;
 pub mod programs;
+pub mod proxy;
 pub mod recipe;
 pub mod reference;
 pub mod scene;

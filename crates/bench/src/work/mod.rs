@@ -6,6 +6,7 @@ mod cold;
 mod crowd;
 mod many;
 mod memory;
+mod s3;
 mod scrub;
 mod sequential;
 mod warm;
@@ -55,11 +56,13 @@ pub(crate) enum Section {
     Clients,
     /// The server's memory
     Memory,
+    /// Frames out of a bucket
+    S3,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -68,6 +71,7 @@ impl Section {
         Self::Burst,
         Self::Clients,
         Self::Memory,
+        Self::S3,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -81,6 +85,7 @@ impl Section {
             Self::Burst => burst::measure(bench, report).await,
             Self::Clients => crowd::measure(bench, report).await,
             Self::Memory => memory::measure(bench, report).await,
+            Self::S3 => s3::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),

@@ -5,10 +5,15 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::bucket::Bucket;
+use testkit::footage;
 use testkit::programs::Server;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -20,6 +25,8 @@ pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
     /// Sentences that came before a `VideoSet` with `ok` false.
     pub(crate) refusals: Vec<String>,
+    /// Their codes.
+    pub(crate) codes: Vec<String>,
 }
 
 impl Client {
@@ -29,6 +36,7 @@ impl Client {
         Self {
             socket: connected.expect("the server hangs").unwrap().0,
             refusals: Vec::new(),
+            codes: Vec::new(),
         }
     }
 
@@ -82,6 +90,8 @@ impl Client {
                     let sentence = reply["message"].as_str().unwrap();
                     assert!(!sentence.is_empty());
                     self.refusals.push(sentence.to_owned());
+                    let code = reply["error"].as_str().unwrap_or_default();
+                    self.codes.push(code.to_owned());
                 }
                 _ => panic!("{reply}"),
             }
@@ -117,6 +127,71 @@ impl Client {
         let indexes: Vec<u64> = answers.keys().copied().collect();
         assert_eq!(indexes, (0..offsets.len() as u64).collect::<Vec<_>>());
         answers.into_values().collect()
+    }
+}
+
+/// Where videos lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backend {
+    Folder,
+    Bucket,
+}
+
+/// Clips under their names, in a folder or in a bucket.
+pub(crate) enum Videos {
+    Folder(TempDir),
+    Bucket(Bucket),
+}
+
+impl Videos {
+    /// These clips.
+    pub(crate) async fn of(backend: Backend, clips: &[&str]) -> Self {
+        let clips = clips
+            .iter()
+            .map(|name| (*name, footage::clip(name).unwrap().path));
+        Self::of_files(backend, clips).await
+    }
+
+    /// These files under these names.
+    pub(crate) async fn of_files(
+        backend: Backend,
+        clips: impl IntoIterator<Item = (&str, PathBuf)>,
+    ) -> Self {
+        match backend {
+            Backend::Folder => {
+                let folder = tempfile::tempdir().unwrap();
+                for (name, path) in clips {
+                    std::fs::copy(path, folder.path().join(name)).unwrap();
+                }
+                Self::Folder(folder)
+            }
+            Backend::Bucket => {
+                let bucket = Bucket::start().unwrap();
+                for (name, path) in clips {
+                    bucket.put_file(name, &path).await.unwrap();
+                }
+                Self::Bucket(bucket)
+            }
+        }
+    }
+
+    /// A server of them, with these further arguments.
+    pub(crate) fn serve(&self, args: &[&str]) -> Server {
+        self.serve_with(args, |_| {})
+    }
+
+    /// The same, with a last change to the command.
+    pub(crate) fn serve_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Server {
+        let started = Server::start_with(args, |command| {
+            match self {
+                Self::Folder(folder) => {
+                    command.arg("--local-path").arg(folder.path());
+                }
+                Self::Bucket(bucket) => bucket.tell(command, bucket.endpoint()),
+            }
+            change(command);
+        });
+        started.unwrap()
     }
 }
 

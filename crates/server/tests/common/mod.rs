@@ -1,12 +1,13 @@
-//! A WebSocket client that knows the protocol's form, and a folder of videos.
+//! A WebSocket client that knows the protocol's form, and a folder or a bucket of videos.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::bucket::Bucket;
 use testkit::command::Run;
 use testkit::programs::Server;
 use tokio::net::TcpStream;
@@ -153,10 +154,25 @@ impl Client {
     }
 }
 
-/// A folder `data` with made clips, beside which lies a clip that must not be reached.
+/// Where a test's videos lie. The test's crate says it: `BACKEND`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "each test file uses one of them")]
+pub(crate) enum Backend {
+    Folder,
+    Bucket,
+}
+
+/// A running server with made clips.
 pub(crate) struct Place {
-    pub(crate) folder: TempDir,
+    // Ends before what it serves is gone.
     pub(crate) server: Server,
+    content: Content,
+}
+
+enum Content {
+    /// A folder `data`, beside which nothing may be reached.
+    Folder(TempDir),
+    Bucket(Bucket),
 }
 
 /// A folder with a folder `data` in it that holds these clips, under `NAME.h265`.
@@ -170,24 +186,59 @@ pub(crate) fn folder_with(clips: &[&str]) -> TempDir {
     folder
 }
 
+#[allow(dead_code, reason = "each test file uses its part")]
 impl Place {
     /// A server of these clips.
-    pub(crate) fn with(clips: &[&str]) -> Self {
-        Self::start(clips, &[])
+    pub(crate) async fn with(clips: &[&str]) -> Self {
+        Self::start(clips, &[]).await
     }
 
     /// A server of these clips, with these further arguments.
-    pub(crate) fn start(clips: &[&str], args: &[&str]) -> Self {
-        let folder = folder_with(clips);
-        let root = folder.path().join("data");
-        let place = ["--local-path".as_ref(), root.as_os_str()];
-        let args = args.iter().map(|a| a.as_ref());
-        let server = Server::start(place.into_iter().chain(args)).unwrap();
-        Self { folder, server }
+    pub(crate) async fn start(clips: &[&str], args: &[&str]) -> Self {
+        match crate::BACKEND {
+            Backend::Folder => {
+                let folder = folder_with(clips);
+                let root = folder.path().join("data");
+                let place = ["--local-path".as_ref(), root.as_os_str()];
+                let args = args.iter().map(|a| a.as_ref());
+                Self {
+                    server: Server::start(place.into_iter().chain(args)).unwrap(),
+                    content: Content::Folder(folder),
+                }
+            }
+            Backend::Bucket => {
+                let bucket = Bucket::start().unwrap();
+                for name in clips {
+                    let key = format!("{name}.h265");
+                    bucket.put_file(&key, &clip(name)).await.unwrap();
+                }
+                Self {
+                    server: bucket.serve(args).unwrap(),
+                    content: Content::Bucket(bucket),
+                }
+            }
+        }
     }
 
+    /// Puts a video there, or another in its place.
+    pub(crate) async fn put(&self, name: &str, content: &[u8]) {
+        match &self.content {
+            Content::Folder(_) => fs::write(self.root().join(name), content).unwrap(),
+            Content::Bucket(bucket) => bucket.put(name, content.to_vec()).await.unwrap(),
+        }
+    }
+
+    /// The folder in which the root lies.
+    pub(crate) fn folder(&self) -> &Path {
+        match &self.content {
+            Content::Folder(folder) => folder.path(),
+            Content::Bucket(_) => panic!("a bucket is no folder"),
+        }
+    }
+
+    /// The root of the videos.
     pub(crate) fn root(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder().join("data")
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! How many rounds of reads that takes, when the head and the tail were pushed before: none when
 //! they hold `moov`; one when `moov` begins in the head, or when it ends the object and is not
-//! out of proportion to it (see [`Builder::walk_request`]).
+//! out of proportion to it, or when it is short and follows a box that begins in the head (see
+//! [`Builder::walk_request`]).
 
 mod boxes;
 mod chunks;
@@ -41,6 +42,10 @@ use crate::orientation::Orientation;
 
 /// Bytes asked for where a box header is due and nothing is known of what follows.
 const HEADER_WINDOW: u64 = 4 * 1024;
+/// The same where it is due for the first time: after the media data, `moov` is what mostly follows,
+/// and one of some minutes is as long as this at the most. With the head and the tail that the
+/// caller has read, it stays below 512 KiB.
+const FIRST_WINDOW: u64 = 224 * 1024;
 /// The rest of an object that is read at once, in the hope of a `moov`, whatever its share.
 const SMALL_REST: u64 = 1024 * 1024;
 /// The most that is read so.
@@ -88,6 +93,8 @@ struct Walk {
     meta: bool,
     media_data: bool,
     first_moof: Option<u64>,
+    /// Bytes were asked for.
+    asked: bool,
 }
 
 /// The video track, from `moov`.
@@ -223,7 +230,8 @@ impl Builder {
         while walk.at.saturating_add(8) <= self.size {
             let at = walk.at;
             let Some(header) = self.header_at(at)? else {
-                let need = self.walk_request(at);
+                let need = self.walk_request(at, walk.asked);
+                walk.asked = true;
                 return Ok(Turn::Need(Phase::Walk(walk), need));
             };
             match &header.fourcc.0 {
@@ -263,11 +271,16 @@ impl Builder {
     /// After the media data comes `moov` in nearly all files, so the rest of the object is read
     /// at once where it is in proportion: then no further round is needed. It is when it takes no
     /// more than an eighth of the object (`moov` takes about 20 bytes for each sample), within
-    /// 1 MiB to 32 MiB. Else the headers there are looked at first.
-    fn walk_request(&self, at: u64) -> Vec<Range<u64>> {
+    /// 1 MiB to 32 MiB. Else what begins there is looked at first, for the first time with room for
+    /// a `moov`.
+    fn walk_request(&self, at: u64, asked: bool) -> Vec<Range<u64>> {
         let rest = self.size.saturating_sub(at);
         let bound = (self.size / 8).clamp(SMALL_REST, LARGE_REST);
-        let len = if rest <= bound { rest } else { HEADER_WINDOW };
+        let len = match asked {
+            _ if rest <= bound => rest,
+            false => FIRST_WINDOW,
+            true => HEADER_WINDOW,
+        };
         self.chunks
             .missing(at..at.saturating_add(len).min(self.size))
     }

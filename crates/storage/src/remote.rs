@@ -1,0 +1,410 @@
+//! Objects of one or more buckets of a service that is reached over HTTP.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
+
+use crate::bucket::Bucket;
+use crate::counters::CounterCells;
+use crate::error::{StorageError, StorageErrorKind, shown};
+use crate::name::{Location, Scheme};
+use crate::object::{Object, ObjectSettings, Opened, Source, Version};
+use crate::reads::{Ask, Gate, Part, ReadSettings, Reads};
+
+/// Requests in flight at the same time, to one host.
+const CONCURRENT_REQUESTS: usize = 64;
+/// The longest key of the services (S3: "Naming Amazon S3 objects").
+const KEY_BYTES: usize = 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// As long as servers and what stands before them keep idle connections, about.
+const KEEP_IDLE: Duration = Duration::from_secs(90);
+
+/// What differs between the services.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service {
+    /// As errors name it.
+    pub(crate) name: &'static str,
+    /// Of names with a bucket.
+    pub(crate) scheme: Scheme,
+    /// Whether the last bytes of an object can be asked for without knowing its size.
+    pub(crate) has_suffix_ranges: bool,
+}
+
+pub(crate) struct RemoteStore {
+    service: Service,
+    /// The first is that of plain names.
+    buckets: Vec<Arc<OpenBucket>>,
+}
+
+struct OpenBucket {
+    bucket: Bucket,
+    service: Service,
+    reads: Reads,
+}
+
+/// One object of a bucket.
+#[derive(Clone)]
+pub(crate) struct RemoteObject {
+    bucket: Arc<OpenBucket>,
+    path: Path,
+}
+
+// By hand, because clients would print their credentials.
+impl fmt::Debug for RemoteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buckets = self.buckets.iter().map(|b| &b.bucket);
+        f.debug_list().entries(buckets).finish()
+    }
+}
+
+impl fmt::Debug for RemoteObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteObject")
+            .field("bucket", &self.bucket.bucket)
+            .field("path", &self.path)
+            .finish()
+    }
+}
+
+/// How the client library's connections are kept. It is to try nothing again by itself: that is
+/// counted and bounded here.
+pub(crate) fn connections() -> (ClientOptions, RetryConfig) {
+    let options = ClientOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        // A long body takes as long as it takes; that it stalls is noticed.
+        .with_timeout_disabled()
+        .with_pool_idle_timeout(KEEP_IDLE)
+        .with_pool_max_idle_per_host(CONCURRENT_REQUESTS);
+    let never = RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: 0,
+        retry_timeout: Duration::ZERO,
+    };
+    (options, never)
+}
+
+impl RemoteStore {
+    /// `client` makes the client of each bucket.
+    pub(crate) fn new(
+        service: Service,
+        buckets: &[Bucket],
+        settings: ReadSettings,
+        counters: &Arc<CounterCells>,
+        client: impl Fn(&Bucket) -> Result<Arc<dyn ObjectStore>, StorageError>,
+    ) -> Result<Self, StorageError> {
+        Bucket::check_all(service.name, buckets)?;
+        let gate = Gate::new(CONCURRENT_REQUESTS);
+        let open = |bucket: &Bucket| {
+            let client = client(bucket)?;
+            Ok(Arc::new(OpenBucket {
+                bucket: bucket.clone(),
+                service,
+                reads: Reads::new(client, service.name, &gate, settings, counters),
+            }))
+        };
+        let buckets = buckets.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { service, buckets })
+    }
+
+    pub(crate) async fn open(
+        &self,
+        name: &str,
+        location: Location<'_>,
+        head: u64,
+        tail: u64,
+        settings: &ObjectSettings,
+    ) -> Result<Opened, StorageError> {
+        let object = self.object(name, location)?;
+        let opened = object.ends(name, head, tail).await;
+        let (meta, head, tail) = match opened {
+            // Replaced between the two reads: once more.
+            Err(e) if e.kind() == StorageErrorKind::Changed => {
+                object.ends(name, head, tail).await?
+            }
+            other => other?,
+        };
+        let version = version_of(&meta);
+        let source = Source::Remote(object);
+        let object = Object::new(name, meta.size, version, source, settings.clone());
+        Ok(Opened { object, head, tail })
+    }
+
+    /// The key, as it is. Keys that the client library would change on the way (a slash at an
+    /// end, empty parts, `.` and `..`, control characters) are refused.
+    fn object(&self, name: &str, location: Location<'_>) -> Result<RemoteObject, StorageError> {
+        let outside = || StorageError::outside(name);
+        let (bucket, key) = match location {
+            Location::Plain(path) => {
+                let bucket = self.buckets.first().ok_or_else(outside)?;
+                (bucket, bucket.bucket.key_of_plain(path))
+            }
+            Location::Bucket {
+                scheme,
+                bucket,
+                key,
+            } if scheme == self.service.scheme => {
+                let mut buckets = self.buckets.iter();
+                let bucket = buckets.find(|b| b.bucket.name == bucket);
+                let bucket = bucket.ok_or_else(outside)?;
+                (bucket, key.into())
+            }
+            Location::Bucket { .. } | Location::Absolute(_) => return Err(outside()),
+        };
+        let path = Path::parse(&key)
+            .ok()
+            .filter(|path| path.as_ref() == key && key.len() <= KEY_BYTES)
+            .ok_or_else(|| {
+                StorageError::new(
+                    StorageErrorKind::InvalidName,
+                    format!("{} is not a key that can be served", shown(name)),
+                )
+            })?;
+        if !bucket.bucket.allows(&key) {
+            return Err(outside());
+        }
+        Ok(RemoteObject {
+            bucket: Arc::clone(bucket),
+            path,
+        })
+    }
+}
+
+impl RemoteObject {
+    fn ask(&self, name: &str, range: GetRange, etag: Option<&str>) -> Ask {
+        Ask {
+            name: name.into(),
+            path: self.path.clone(),
+            range,
+            etag: etag.map(str::to_owned),
+        }
+    }
+
+    /// Reads the first and the last bytes at the same time.
+    async fn ends(
+        &self,
+        name: &str,
+        head: u64,
+        tail: u64,
+    ) -> Result<(ObjectMeta, Bytes, Bytes), StorageError> {
+        let reads = &self.bucket.reads;
+        // A range of no bytes cannot be asked for.
+        let first = self.ask(name, GetRange::Bounded(0..head.max(1)), None);
+        let last = self.ask(name, GetRange::Suffix(tail.max(1)), None);
+        let (first, last) = if self.bucket.service.has_suffix_ranges {
+            let (first, last) = futures::join!(reads.read(&first), reads.read(&last));
+            (first, Some(last))
+        } else {
+            (reads.read(&first).await, None)
+        };
+        let first = match first {
+            Ok(part) => part,
+            // No range lies within an object of no bytes.
+            Err(error) if error.kind() == StorageErrorKind::OutOfRange => {
+                let meta = reads
+                    .look(&self.ask(name, GetRange::Offset(0), None))
+                    .await?;
+                if meta.size == 0 {
+                    return Ok((meta, Bytes::new(), Bytes::new()));
+                }
+                return Err(StorageError::changed(name));
+            }
+            Err(error) => return Err(error),
+        };
+        let size = first.meta.size;
+        let tail_length = size.min(tail);
+        let last = match last {
+            Some(Ok(part)) => part,
+            // The head is all of it, so it holds the tail too: servers differ on a suffix that
+            // is longer than the object.
+            _ if first.bytes.len() as u64 == size => first.clone(),
+            Some(Err(error)) => return Err(error),
+            None => {
+                let range = size.saturating_sub(tail_length.max(1))..size;
+                let version = version_of(&first.meta);
+                self.part(name, size, &version, range).await?
+            }
+        };
+        if version_of(&first.meta) != version_of(&last.meta) || last.meta.size != size {
+            return Err(StorageError::changed(name));
+        }
+        let head = part_of(name, &first, 0..size.min(head))?;
+        let tail = part_of(name, &last, size.saturating_sub(tail_length)..size)?;
+        Ok((first.meta, head, tail))
+    }
+
+    /// Reads a range that lies within the object, and is not empty.
+    pub(crate) async fn read(
+        &self,
+        name: &str,
+        size: u64,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<Bytes, StorageError> {
+        let part = self.part(name, size, version, range.clone()).await?;
+        part_of(name, &part, range)
+    }
+
+    async fn part(
+        &self,
+        name: &str,
+        size: u64,
+        version: &Version,
+        range: Range<u64>,
+    ) -> Result<Part, StorageError> {
+        // A weak ETag matches nothing under If-Match; it is compared afterwards, as all are.
+        let etag = match version {
+            Version::ETag(etag) if !etag.starts_with("W/") => Some(etag.as_str()),
+            _ => None,
+        };
+        let ask = self.ask(name, GetRange::Bounded(range.clone()), etag);
+        let part = self.bucket.reads.read_version(ask, range).await;
+        let part = part.map_err(|e| match e.kind() {
+            // It was there when it was opened, and was long enough.
+            StorageErrorKind::NotFound | StorageErrorKind::OutOfRange => {
+                StorageError::changed(name)
+            }
+            _ => e,
+        })?;
+        if version_of(&part.meta) != *version || part.meta.size != size {
+            return Err(StorageError::changed(name));
+        }
+        Ok(part)
+    }
+}
+
+/// The bytes of `range`, counted from the object's start.
+fn part_of(name: &str, part: &Part, range: Range<u64>) -> Result<Bytes, StorageError> {
+    let place = |at: u64| usize::try_from(at.checked_sub(part.start)?).ok();
+    match (place(range.start), place(range.end)) {
+        (Some(start), Some(end)) if start <= end && end <= part.bytes.len() => {
+            Ok(part.bytes.slice(start..end))
+        }
+        _ => Err(StorageError::new(
+            StorageErrorKind::Unavailable,
+            format!("{}: the store sent other bytes than asked for", shown(name)),
+        )),
+    }
+}
+
+pub(crate) fn version_of(meta: &ObjectMeta) -> Version {
+    match &meta.e_tag {
+        Some(etag) => Version::ETag(etag.clone()),
+        None => Version::Modified {
+            size: meta.size,
+            millis: meta.last_modified.timestamp_millis(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStoreExt, PutPayload};
+
+    use super::*;
+
+    /// A service of one bucket, in memory.
+    struct Place {
+        memory: Arc<InMemory>,
+        store: RemoteStore,
+        settings: ObjectSettings,
+    }
+
+    impl Place {
+        fn new(scheme: Scheme, has_suffix_ranges: bool) -> Self {
+            let memory = Arc::new(InMemory::new());
+            let settings = ObjectSettings {
+                counters: Arc::default(),
+                timeout: Duration::from_secs(20),
+            };
+            let service = Service {
+                name: "test",
+                scheme,
+                has_suffix_ranges,
+            };
+            let reads = ReadSettings {
+                stall: Duration::from_secs(5),
+                hedge: true,
+            };
+            let client = Arc::clone(&memory);
+            let store = RemoteStore::new(
+                service,
+                &["b".into()],
+                reads,
+                &settings.counters,
+                move |_| Ok(Arc::clone(&client) as Arc<dyn ObjectStore>),
+            );
+            Self {
+                memory,
+                store: store.unwrap(),
+                settings,
+            }
+        }
+
+        async fn put(&self, content: &[u8]) {
+            let payload = PutPayload::from(content.to_vec());
+            self.memory.put(&Path::from("a"), payload).await.unwrap();
+        }
+
+        async fn open(&self, name: &str, head: u64, tail: u64) -> Result<Opened, StorageError> {
+            let location = Location::parse(name)?;
+            let store = &self.store;
+            store.open(name, location, head, tail, &self.settings).await
+        }
+
+        fn requests(&self) -> u64 {
+            self.settings.counters.get().requests
+        }
+    }
+
+    #[tokio::test]
+    async fn each_service_is_read_in_the_same_way() {
+        for (scheme, prefix, has_suffix_ranges) in [
+            (Scheme::S3, "s3", true),
+            (Scheme::Gcs, "gs", true),
+            (Scheme::Azure, "az", false),
+        ] {
+            let place = Place::new(scheme, has_suffix_ranges);
+            place.put(b"0123456789").await;
+            for name in ["a", &format!("{prefix}://b/a")] {
+                for (head, tail) in [(4, 3), (10, 10), (100, 2), (3, 100), (0, 0)] {
+                    let opened = place.open(name, head, tail).await.unwrap();
+                    let head = usize::try_from(head.min(10)).unwrap();
+                    let tail = usize::try_from(tail.min(10)).unwrap();
+                    assert_eq!(opened.head[..], b"0123456789"[..head]);
+                    assert_eq!(opened.tail[..], b"0123456789"[10 - tail..]);
+                    let object = opened.object;
+                    assert_eq!(&object.read(2..6).await.unwrap()[..], b"2345");
+                }
+            }
+            let others = ["s3://b/a", "gs://b/a", "az://b/a", "fs:///a"];
+            for other in others.into_iter().filter(|o| !o.starts_with(prefix)) {
+                let error = place.open(other, 1, 1).await.unwrap_err();
+                assert_eq!(error.kind(), StorageErrorKind::OutsideStore, "{other}");
+            }
+            let before = place.requests();
+            let object = place.open("a", 4, 4).await.unwrap().object;
+            assert_eq!(place.requests() - before, 2);
+            place.put(b"ABCDEFGHIJ").await;
+            let error = object.read(2..6).await.unwrap_err();
+            assert_eq!(error.kind(), StorageErrorKind::Changed);
+        }
+    }
+
+    #[tokio::test]
+    async fn settings_of_a_service_are_not_shown() {
+        let place = Place::new(Scheme::S3, true);
+        place.put(b"0123456789").await;
+        let object = place.open("a", 1, 1).await.unwrap().object;
+        let text = format!("{:?} {object:?}", place.store);
+        assert!(
+            text.contains("\"b\"") && !text.contains("InMemory"),
+            "{text}"
+        );
+    }
+}
