@@ -2,7 +2,12 @@
 //! `streaming-cli` asks the running server for them in random order, and the number burnt into
 //! each JPEG says which frame it is. Over a folder, and over a bucket of a real S3 server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -829,7 +829,7 @@ mod tests {
         for option in Args::command().get_arguments() {
             let Some(flag) = option
                 .get_long()
-                .filter(|l| !["help", "version"].contains(l))
+                .filter(|l| !["help", "version", "health"].contains(l))
             else {
                 continue;
             };
