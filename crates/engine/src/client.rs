@@ -156,6 +156,13 @@ impl Request {
     /// Answers what is in memory and orders the rest, as long as images are taken. True if no
     /// target is left.
     fn proceed(&mut self) -> bool {
+        if let Some(error) = self.video.refuted() {
+            for position in self.next..self.targets.len() {
+                self.sink.answer(position, Err(error.clone()));
+            }
+            self.next = self.targets.len();
+            return true;
+        }
         let mut missing = Vec::new();
         while let Some(&target) = self.targets.get(self.next)
             && !self.sink.room().is_full()
@@ -282,7 +289,7 @@ impl Request {
     async fn look_on_disk(&mut self) {
         /// Targets whose files are read side by side, and then ordered together.
         const TOGETHER: usize = 256;
-        while self.next < self.targets.len() {
+        while self.next < self.targets.len() && self.video.refuted().is_none() {
             self.sink.room().wait().await;
             let end = self.targets.len().min(self.next + TOGETHER);
             let mut missing = Vec::new();

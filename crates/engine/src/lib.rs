@@ -11,6 +11,7 @@
 //! client: nothing is made for a client that does not take what is ready.
 
 mod at_hand;
+mod beside;
 pub mod cache;
 mod caches;
 pub mod catalog;
