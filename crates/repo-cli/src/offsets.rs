@@ -84,7 +84,7 @@ pub(crate) fn run(raw: RawOffsets) -> anyhow::Result<ExitCode> {
     let index_path = if to_stdout {
         index_path(beside)
     } else {
-        index_path(&placement::folder_of(&output).join(name))
+        index_path(&output.with_file_name(name))
     };
     // Where one of the two may not be written, neither is.
     let refused = |path: &Path| !raw.force && path.exists();
