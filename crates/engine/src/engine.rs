@@ -1,12 +1,15 @@
 //! The engine: its start, and the opening of videos.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use storage::{StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
+use crate::beside;
 use crate::caches::Caches;
-use crate::catalog;
+use crate::catalog::{self, IndexedObject};
 use crate::client::Client;
 use crate::config::EngineConfig;
 use crate::core::Core;
@@ -74,7 +77,8 @@ impl Engine {
     }
 
     /// Opens a video: reads its index, nothing of its pictures. Who opens the same name at the
-    /// same time shares the work; an index of this version that is in the cache is not read.
+    /// same time shares the work; an index of this version that is in the cache is not read, nor is
+    /// one that a file beside the video (`<video>.bsidx`) holds.
     ///
     /// # Errors
     /// There is no such object, it cannot be read, or it is no video that can be served.
@@ -102,13 +106,42 @@ impl Engine {
     }
 
     async fn open_once(&self, name: &str) -> Result<Arc<Video>, OpenError> {
-        let caches = &self.inner.core.caches;
-        let opened = catalog::look(&self.inner.store, name).await?;
-        if let Some(video) = caches.video(&key_of(&opened.object)) {
+        let Inner { store, core, .. } = &*self.inner;
+        let caches = &core.caches;
+        let look = pin!(catalog::look(store, name));
+        let beside = pin!(beside::look(store, name));
+        // Side by side; but what is in memory waits for no file beside it.
+        let (opened, beside) = match select(look, beside).await {
+            Either::Left((opened, beside)) => (opened?, Either::Left(beside)),
+            Either::Right((beside, opened)) => (opened.await?, Either::Right(beside)),
+        };
+        let key = key_of(&opened.object);
+        if let Some(video) = caches.video(&key).filter(|v| v.refusal().is_none()) {
             return Ok(video);
         }
-        let video = Arc::new(Video::new(name, catalog::index(name, opened).await?)?);
-        caches.keep_video(&video);
+        let beside = match beside {
+            Either::Left(looking) => looking.await,
+            Either::Right(found) => found,
+        };
+        let facts = catalog::facts(&opened);
+        let by_file = match beside {
+            Some(found) => beside::read(&core.refused, found, &opened.object, &facts).await,
+            None => None,
+        };
+        let object = opened.object.clone();
+        let (index, sidecar) = match by_file {
+            Some((index, sidecar)) => (index, Some(sidecar)),
+            None => match caches.index_on_disk(&key, &facts).await {
+                Some(index) => (index, None),
+                None => {
+                    let own = catalog::index(name, opened).await?.index;
+                    (core.keep_index(&key, own, facts).await, None)
+                }
+            },
+        };
+        let video = Video::new(name, IndexedObject { object, index }, sidecar)?;
+        let video = Arc::new(video);
+        caches.keep_video(key, &video);
         Ok(video)
     }
 
