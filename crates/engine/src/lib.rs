@@ -24,6 +24,7 @@ mod error;
 mod fetch;
 mod harvest;
 mod joint;
+mod listing;
 mod memory;
 mod pass;
 mod run;
@@ -39,6 +40,7 @@ pub use client::Client;
 pub use config::{DiskCacheConfig, EngineConfig, usable_cores};
 pub use engine::Engine;
 pub use error::{EngineError, FrameError, FrameErrorCode, OpenError};
+pub use listing::{ListedVideo, VideoListing};
 pub use memory::usable_memory;
 pub use stats::{ClientStats, EngineCounters, StageStats, Stages};
 pub use ticket::{
