@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use media::DecodeIndex;
 use storage::{StorageError, StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
 use crate::caches::Caches;
 use crate::catalog;
 use crate::client::Client;
+use crate::compressed::{self, AccessUnit};
 use crate::config::EngineConfig;
 use crate::core::Core;
-use crate::error::{EngineError, OpenError};
+use crate::error::{EngineError, FrameError, OpenError};
 use crate::listing::{Verdicts, VideoListing};
 use crate::schedule::ImageKey;
 use crate::stats::{EngineCounters, add};
@@ -166,7 +168,21 @@ impl Engine {
         Some(image)
     }
 
-    /// JPEG quality where none is asked for.
+    /// What an empty decoder must be given so that the picture of this sample comes out, in decode
+    /// order. At most `most` bytes are read for it.
+    ///
+    /// # Errors
+    /// As for a frame; [`crate::FrameErrorCode::GopTooLarge`] where more would have to be read.
+    pub async fn closure(
+        &self,
+        video: &Arc<Video>,
+        sample: DecodeIndex,
+        most: u64,
+    ) -> Result<Vec<AccessUnit>, FrameError> {
+        compressed::closure(&self.inner.core, video, sample, most).await
+    }
+
+    /// Quality of images where none is asked for.
     pub fn quality(&self) -> u8 {
         self.inner.core.config.jpeg_quality
     }
