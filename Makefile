@@ -12,7 +12,8 @@ help: ## show this list
 demo: deps ## install what is missing, build, make a video, serve it, request frames (PORT=3000, KEEP_SERVING=1)
 	@bash scripts/demo.sh
 
-test: deps tools ## install what is missing, build, run every test
+test: tools ## install what is missing, build, run every test
+	@bash scripts/install-deps.sh tests
 	@bash scripts/test.sh
 
 build: deps ## build the three programs into target/release
@@ -30,7 +31,8 @@ fmt: ## format the code
 lint: deps ## formatting, clippy, licences and advisories
 	@bash scripts/lint.sh
 
-bench: deps tools ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
+bench: tools ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
+	@bash scripts/install-deps.sh bench
 	@bash scripts/bench.sh $${QUICK:+--quick} $${ONLY:+--only "$$ONLY"} $${MEMORY_MINUTES:+--memory-minutes "$$MEMORY_MINUTES"}
 
 bench-peers: ## install those others into a Python environment (some gigabytes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing. Says nothing, and changes nothing, where all are
+# Installs the system packages that are missing: install-deps.sh [tests] [bench], what these need, too. Says nothing, and changes nothing, where all are
 # there. Debian and Ubuntu: as root or with sudo. Elsewhere: names the packages.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -64,9 +64,22 @@ check() {
     any_file /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
         /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem "${SSL_CERT_FILE:-/nonexistent}" ||
         lacks "certificate authorities" ca-certificates
+    local need
+    for need; do
+        case $need in
+            tests)
+                # Caches to put before the server.
+                has_daemon nginx || lacks "nginx" nginx-light
+                has_daemon varnishd || lacks "Varnish" varnish
+                ;;
+            bench) has wrk || lacks "wrk" wrk ;;
+            *) die "no such needs: $need" ;;
+        esac
+    done
 }
+has_daemon() { has "$1" || any_file "/usr/sbin/$1" "/usr/local/sbin/$1"; }
 
-check
+check "$@"
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 say "missing: $(printf '%s; ' "${reasons[@]}")"
@@ -76,6 +89,7 @@ if [ "$(uname -s)" = Darwin ]; then
 Install them with Homebrew and run this again:
     xcode-select --install
     brew install ffmpeg pkg-config cmake nasm
+    brew install nginx varnish wrk    # tests and benchmarks
 TEXT
     exit 1
 elif has apt-get; then
@@ -87,8 +101,9 @@ elif has apt-get; then
     fi
     say "installing with apt-get: ${packages[*]}"
     apt_get() {
-        # As arguments of env, since sudo does not pass the environment on.
-        ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+        # As arguments of env, since sudo does not pass the environment on. With this runlevel, no
+        # daemon is started because its package comes (invoke-rc.d).
+        ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get -q -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@"
     }
     install() { apt_get install -y --no-install-recommends "${packages[@]}"; }
@@ -105,6 +120,7 @@ Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265:
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
+    sudo dnf install nginx varnish wrk    # tests and benchmarks
 TEXT
     exit 1
 else
@@ -115,7 +131,7 @@ TEXT
     exit 1
 fi
 
-check
+check "$@"
 [ ${#missing[@]} -eq 0 ] ||
     die "still missing after the installation: $(printf '%s; ' "${reasons[@]}")this system's packages are too old (Debian 12, Ubuntu 23.04 or newer is needed)"
 say "all system packages are there"

@@ -4,17 +4,22 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::{Either, select};
-use storage::{StorageErrorKind, Store};
+use media::DecodeIndex;
+use storage::{StorageError, StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
 use crate::beside;
 use crate::caches::Caches;
 use crate::catalog::{self, IndexedObject};
 use crate::client::Client;
+use crate::compressed::{self, AccessUnit};
 use crate::config::EngineConfig;
 use crate::core::Core;
-use crate::error::{EngineError, OpenError};
-use crate::stats::EngineCounters;
+use crate::error::{EngineError, FrameError, OpenError};
+use crate::listing::{Verdicts, VideoListing};
+use crate::schedule::ImageKey;
+use crate::stats::{EngineCounters, add};
+use crate::ticket::{EncodedImage, FrameTarget};
 use crate::video::{Video, key_of};
 use crate::worker::Pool;
 
@@ -28,6 +33,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     store: Store,
     pub(crate) core: Arc<Core>,
+    verdicts: Verdicts,
     /// Its threads end with it.
     _pool: Pool,
 }
@@ -71,6 +77,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 store,
                 core,
+                verdicts: Verdicts::default(),
                 _pool: pool,
             }),
         })
@@ -129,20 +136,81 @@ impl Engine {
             None => None,
         };
         let object = opened.object.clone();
+        let verdicts = &self.inner.verdicts;
         let (index, sidecar) = match by_file {
             Some((index, sidecar)) => (index, Some(sidecar)),
             None => match caches.index_on_disk(&key, &facts).await {
                 Some(index) => (index, None),
                 None => {
-                    let own = catalog::index(name, opened).await?.index;
+                    let own = catalog::index(name, opened).await;
+                    if let Err(OpenError::NotVideo { .. }) = own {
+                        verdicts.remember(&key, false);
+                    }
+                    let own = own?.index;
                     (core.keep_index(&key, own, facts).await, None)
                 }
             },
         };
-        let video = Video::new(name, IndexedObject { object, index }, sidecar)?;
-        let video = Arc::new(video);
+        let video = Video::new(name, IndexedObject { object, index }, sidecar);
+        match &video {
+            Ok(_) => verdicts.remember(&key, true),
+            Err(OpenError::NotVideo { .. }) => verdicts.remember(&key, false),
+            Err(_) => {}
+        }
+        let video = Arc::new(video?);
         caches.keep_video(key, &video);
         Ok(video)
+    }
+
+    /// A page of the folders and videos whose names begin with `prefix`, at most `limit` of them
+    /// ([`storage::MOST_ENTRIES`] where that is more).
+    ///
+    /// # Errors
+    /// No such folder, or the store does not deliver.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<VideoListing, StorageError> {
+        let inner = &self.inner;
+        let listing = inner.verdicts.list(&inner.store, prefix, limit, cursor);
+        listing.await
+    }
+
+    /// An image that is in the cache in memory; nothing is made or waited for.
+    pub fn cached(&self, video: &Arc<Video>, target: FrameTarget) -> Option<EncodedImage> {
+        let core = &self.inner.core;
+        if video.is_outdated() {
+            return None;
+        }
+        let key = core.caches.plain(ImageKey {
+            video: Arc::clone(video.key()),
+            sample: target.sample.0,
+            output: target.output,
+        });
+        let image = core.caches.image(&key)?;
+        add(&core.counters.cache_hits, 1);
+        Some(image)
+    }
+
+    /// What an empty decoder must be given so that the picture of this sample comes out, in decode
+    /// order. At most `most` bytes are read for it.
+    ///
+    /// # Errors
+    /// As for a frame; [`crate::FrameErrorCode::GopTooLarge`] where more would have to be read.
+    pub async fn closure(
+        &self,
+        video: &Arc<Video>,
+        sample: DecodeIndex,
+        most: u64,
+    ) -> Result<Vec<AccessUnit>, FrameError> {
+        compressed::closure(&self.inner.core, video, sample, most).await
+    }
+
+    /// Quality of images where none is asked for.
+    pub fn quality(&self) -> u8 {
+        self.inner.core.config.jpeg_quality
     }
 
     /// A new client.

@@ -7,7 +7,7 @@ use media::demux::DemuxError;
 use media::h265::{ParameterSets, Sps};
 use media::heads::Heads;
 use media::{ColourDescription, VideoIndex};
-use storage::Object;
+use storage::{Object, ObjectVersion};
 
 use crate::beside::{self, Refused, Sidecar};
 use crate::catalog::IndexedObject;
@@ -87,6 +87,11 @@ impl Video {
         })
     }
 
+    /// Tells this version of this object from every other.
+    pub fn identity(&self) -> &str {
+        &self.key
+    }
+
     /// The name it was opened by.
     pub fn name(&self) -> &str {
         &self.name
@@ -125,7 +130,7 @@ impl Video {
     }
 
     /// About what it takes in memory, in bytes.
-    pub(crate) fn weight(&self) -> u64 {
+    pub fn weight(&self) -> u64 {
         let heads = self.sidecar.as_ref().map_or(0, Sidecar::heap_bytes);
         4096 + (self.index.heap_bytes() + heads) as u64
     }
@@ -162,6 +167,11 @@ impl Video {
         refuted.then(beside::refuted)
     }
 
+    /// Whether nothing more is answered of it: who wants it opens it again.
+    pub fn is_outdated(&self) -> bool {
+        self.refusal().is_some()
+    }
+
     /// Whether the index was read from a file beside the video.
     pub fn has_sidecar(&self) -> bool {
         self.sidecar.is_some()
@@ -170,7 +180,12 @@ impl Video {
 
 /// What caches know an object's version by.
 pub(crate) fn key_of(object: &Object) -> VideoKey {
-    format!("{}@{}", object.name(), object.version()).into()
+    identity(object.name(), object.version()).into()
+}
+
+/// The same for an object that is not open.
+pub(crate) fn identity(name: &str, version: &ObjectVersion) -> String {
+    format!("{name}@{version}")
 }
 
 impl VideoInfo {

@@ -4,6 +4,7 @@ mod ahead;
 mod burst;
 mod cold;
 mod crowd;
+mod http;
 mod many;
 mod memory;
 mod s3;
@@ -58,11 +59,13 @@ pub(crate) enum Section {
     Memory,
     /// Frames out of a bucket
     S3,
+    /// Frames by URL
+    Http,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -72,6 +75,7 @@ impl Section {
         Self::Clients,
         Self::Memory,
         Self::S3,
+        Self::Http,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -86,6 +90,7 @@ impl Section {
             Self::Clients => crowd::measure(bench, report).await,
             Self::Memory => memory::measure(bench, report).await,
             Self::S3 => s3::measure(bench, report).await,
+            Self::Http => http::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),
