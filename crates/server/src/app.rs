@@ -22,6 +22,7 @@ use tracing::Instrument;
 use crate::limits::Limits;
 use crate::outbox::Outboxes;
 use crate::session;
+use crate::viewer;
 
 #[derive(Clone)]
 struct App {
@@ -56,6 +57,7 @@ pub(crate) async fn run(
     let router = Router::new()
         .route("/health", get(async || "ok"))
         .route("/ws", get(websocket))
+        .merge(viewer::routes())
         .with_state(app)
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|connection| {
