@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing. Says nothing, and changes nothing, where all are
-# there. Debian and Ubuntu: as root or with sudo. Elsewhere: names the packages.
+# Installs the system packages that are missing: install-deps.sh [test]. With `test`, those too that
+# only tests need. Says nothing, and changes nothing, where all are there. Debian and Ubuntu: as root
+# or with sudo. Elsewhere: names the packages.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+for_tests=
+[ "${1:-}" != test ] || for_tests=1
 
 # Each check asks for the thing itself, not for a package: another distribution, a newer version
 # or a local build is as good.
@@ -64,6 +68,13 @@ check() {
     any_file /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
         /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem "${SSL_CERT_FILE:-/nonexistent}" ||
         lacks "certificate authorities" ca-certificates
+    # The viewer is tested in a real browser.
+    if [ -n "$for_tests" ] && [ -z "${CHROMIUM:-}" ] && ! has chromium && ! has chromium-browser &&
+        ! has google-chrome && ! has google-chrome-stable &&
+        ! any_file "/Applications/Google Chrome.app"; then
+        # Ubuntu has it as a snap, under another name.
+        lacks "Chromium" "$(grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && echo chromium-browser || echo chromium)"
+    fi
 }
 
 check
@@ -76,6 +87,7 @@ if [ "$(uname -s)" = Darwin ]; then
 Install them with Homebrew and run this again:
     xcode-select --install
     brew install ffmpeg pkg-config cmake nasm
+    brew install --cask google-chrome    # for the tests of the viewer
 TEXT
     exit 1
 elif has apt-get; then
@@ -104,13 +116,15 @@ elif has dnf; then
 Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265: ffmpeg and
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
+    sudo dnf install chromium    # for the tests of the viewer
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
 TEXT
     exit 1
 else
     cat >&2 <<'TEXT'
 Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
-pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files.
+pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files; for
+the tests, Chromium.
 TEXT
     exit 1
 fi

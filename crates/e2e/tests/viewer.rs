@@ -75,11 +75,20 @@ impl Viewer {
 
     async fn text(&self, selector: &str) -> String {
         let script = format!("document.querySelector({}).textContent", json!(selector));
-        self.page.value(&script).await.unwrap().as_str().unwrap().to_owned()
+        self.page
+            .value(&script)
+            .await
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     async fn state(&self) -> String {
-        let state = self.page.value("document.getElementById('stage').dataset.state").await;
+        let state = self
+            .page
+            .value("document.getElementById('stage').dataset.state")
+            .await;
         state.unwrap().as_str().unwrap().to_owned()
     }
 
@@ -119,9 +128,12 @@ async fn a_person_browses_folders_and_opens_a_video() {
         const s = document.getElementById('stage')?.dataset.state; \
         if (s && looks.at(-1) !== s) looks.push(s) \
         }).observe(document, { subtree: true, childList: true, attributes: true });";
-    page.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }))
-        .await
-        .unwrap();
+    page.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        json!({ "source": script }),
+    )
+    .await
+    .unwrap();
     page.go(&server.http("/")).await.unwrap();
     let viewer = Viewer {
         folder,
@@ -130,41 +142,71 @@ async fn a_person_browses_folders_and_opens_a_video() {
         page,
     };
     let page = &viewer.page;
-    page.until("document.getElementById('entries').childElementCount === 2").await.unwrap();
+    page.until("document.getElementById('entries').childElementCount === 2")
+        .await
+        .unwrap();
     assert_eq!(viewer.state().await, "welcome");
     let names = "[...document.querySelectorAll('.entry .name')].map(e => e.textContent)";
-    assert_eq!(page.value(names).await.unwrap(), json!(["flights", "yard.mp4"]));
+    assert_eq!(
+        page.value(names).await.unwrap(),
+        json!(["flights", "yard.mp4"])
+    );
 
     page.click("button[data-folder='flights/']").await.unwrap();
-    page.until(&format!("{names}[0] === '2026 spring'")).await.unwrap();
-    assert_eq!(page.value(names).await.unwrap(), json!(["2026 spring", "noise.mp4"]));
-    page.click("button[data-folder='flights/2026 spring/']").await.unwrap();
-    page.until(&format!("{names}[0] === 'cam #1 100%.mp4'")).await.unwrap();
+    page.until(&format!("{names}[0] === '2026 spring'"))
+        .await
+        .unwrap();
+    assert_eq!(
+        page.value(names).await.unwrap(),
+        json!(["2026 spring", "noise.mp4"])
+    );
+    page.click("button[data-folder='flights/2026 spring/']")
+        .await
+        .unwrap();
+    page.until(&format!("{names}[0] === 'cam #1 100%.mp4'"))
+        .await
+        .unwrap();
     page.click("a[data-video]").await.unwrap();
     viewer.shows(0).await;
     assert_eq!(viewer.text("#title").await, "cam #1 100%.mp4");
     let facts = viewer.text("#facts").await;
-    assert!(facts.contains("320 × 180") && facts.contains("24 fps"), "{facts}");
+    assert!(
+        facts.contains("320 × 180") && facts.contains("24 fps"),
+        "{facts}"
+    );
     assert_eq!(viewer.text("#count").await, format!("of {}", FRAMES - 1));
     // The address names the video, and its escapes are read back.
-    page.until("location.hash.includes('cam%20%231%20100%25.mp4')").await.unwrap();
+    page.until("location.hash.includes('cam%20%231%20100%25.mp4')")
+        .await
+        .unwrap();
     page.click("#last").await.unwrap();
     viewer.shows(FRAMES - 1).await;
-    page.until("location.hash.endsWith('&frame=71')").await.unwrap();
+    page.until("location.hash.endsWith('&frame=71')")
+        .await
+        .unwrap();
     page.call("Page.reload", json!({})).await.unwrap();
     viewer.shows(FRAMES - 1).await;
     assert_eq!(page.value(names).await.unwrap()[0], "cam #1 100%.mp4");
-    assert_eq!(page.value("looks").await.unwrap(), json!(["loading", "opening", "shown"]));
+    assert_eq!(
+        page.value("looks").await.unwrap(),
+        json!(["loading", "opening", "shown"])
+    );
 
     // The way up.
     page.click("#crumbs button").await.unwrap();
-    page.until(&format!("{names}[0] === 'flights'")).await.unwrap();
+    page.until(&format!("{names}[0] === 'flights'"))
+        .await
+        .unwrap();
     page.click("a[data-video='yard.mp4']").await.unwrap();
-    page.until("document.title.startsWith('yard.mp4')").await.unwrap();
+    page.until("document.title.startsWith('yard.mp4')")
+        .await
+        .unwrap();
     viewer.shows(0).await;
     // Back to the other video, by the browser's own button.
     page.value("history.back()").await.unwrap();
-    page.until("document.title.startsWith('cam')").await.unwrap();
+    page.until("document.title.startsWith('cam')")
+        .await
+        .unwrap();
     viewer.shows(FRAMES - 1).await;
     viewer.is_content();
 }
@@ -182,15 +224,26 @@ async fn sixty_moves_of_the_mouse_end_on_the_right_frame() {
     page.mouse("mousePressed", x(2.0), y, true).await.unwrap();
     for step in 0..60 {
         // Forth over all of it, and some of the way back.
-        let frame = if step < 45 { 2.0 + f64::from(step) * 1.5 } else { 68.0 - f64::from(step - 45) * 3.0 };
-        page.mouse("mouseMoved", x(frame.floor()), y, true).await.unwrap();
+        let frame = if step < 45 {
+            2.0 + f64::from(step) * 1.5
+        } else {
+            68.0 - f64::from(step - 45) * 3.0
+        };
+        page.mouse("mouseMoved", x(frame.floor()), y, true)
+            .await
+            .unwrap();
     }
-    page.mouse("mouseReleased", x(26.0), y, false).await.unwrap();
+    page.mouse("mouseReleased", x(26.0), y, false)
+        .await
+        .unwrap();
     viewer.shows(26).await;
     let time = clock_of(26);
     assert_eq!(viewer.text("#time").await, time);
     let said = "document.getElementById('timeline').getAttribute('aria-valuetext')";
-    assert_eq!(page.value(said).await.unwrap(), format!("Frame 26 of 0 to 71, at {time}"));
+    assert_eq!(
+        page.value(said).await.unwrap(),
+        format!("Frame 26 of 0 to 71, at {time}")
+    );
     // What it cost is told.
     page.until("/^[\\d.]+ (ms|s)$/.test(document.getElementById('m-latency').textContent)")
         .await
@@ -231,7 +284,9 @@ async fn keys_step_and_jump_and_a_number_may_be_typed() {
         viewer.shows(frame).await;
     }
     // On the slider, up and down do the same; the focus comes there by the keyboard alone.
-    page.value("document.getElementById('timeline').focus()").await.unwrap();
+    page.value("document.getElementById('timeline').focus()")
+        .await
+        .unwrap();
     page.key("ArrowDown", false).await.unwrap();
     viewer.shows(FRAMES - 2).await;
     page.key("ArrowUp", false).await.unwrap();
@@ -253,9 +308,13 @@ async fn keys_step_and_jump_and_a_number_may_be_typed() {
         .unwrap();
     // The list of keys, and out of it by the keyboard.
     page.key("?", false).await.unwrap();
-    page.until("document.getElementById('keys').open").await.unwrap();
+    page.until("document.getElementById('keys').open")
+        .await
+        .unwrap();
     page.key("Escape", false).await.unwrap();
-    page.until("!document.getElementById('keys').open").await.unwrap();
+    page.until("!document.getElementById('keys').open")
+        .await
+        .unwrap();
     viewer.is_content();
 }
 
@@ -276,8 +335,13 @@ async fn playing_goes_on_to_the_end_and_pauses_where_it_is_told() {
         .unwrap();
     page.until("seen.length > 3").await.unwrap();
     page.key(" ", false).await.unwrap();
-    let paused = page.value("Number(document.getElementById('frame').value)").await.unwrap();
-    viewer.shows(u32::try_from(paused.as_u64().unwrap()).unwrap()).await;
+    let paused = page
+        .value("Number(document.getElementById('frame').value)")
+        .await
+        .unwrap();
+    viewer
+        .shows(u32::try_from(paused.as_u64().unwrap()).unwrap())
+        .await;
     page.click("#play").await.unwrap();
     page.until("seen.at(-1) === 71").await.unwrap();
     page.until("document.getElementById('play').getAttribute('aria-label') === 'Play'")
@@ -291,7 +355,8 @@ async fn playing_goes_on_to_the_end_and_pauses_where_it_is_told() {
 
 #[tokio::test]
 async fn a_link_is_copied_and_opens_its_frame() {
-    let viewer = Viewer::open("#video=flights/2026%20spring/cam%20%231%20100%25.mp4&frame=33").await;
+    let viewer =
+        Viewer::open("#video=flights/2026%20spring/cam%20%231%20100%25.mp4&frame=33").await;
     let page = &viewer.page;
     viewer.shows(33).await;
     let allow = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
@@ -306,7 +371,9 @@ async fn a_link_is_copied_and_opens_its_frame() {
     let link = link.as_str().unwrap();
     assert_eq!(
         link,
-        viewer.server.http("/#video=flights/2026%20spring/cam%20%231%20100%25.mp4&frame=34")
+        viewer
+            .server
+            .http("/#video=flights/2026%20spring/cam%20%231%20100%25.mp4&frame=34")
     );
     let other = viewer.browser.page(1000, 700).await.unwrap();
     other.go(link).await.unwrap();
@@ -321,9 +388,13 @@ async fn a_frame_is_saved_as_png_and_as_jpeg() {
     viewer.shows(50).await;
     let downloads = tempfile::tempdir().unwrap();
     let allow = json!({ "behavior": "allow", "downloadPath": downloads.path() });
-    page.call("Browser.setDownloadBehavior", allow).await.unwrap();
+    page.call("Browser.setDownloadBehavior", allow)
+        .await
+        .unwrap();
     for (shift, name) in [(false, "yard-50.png"), (true, "yard-50.jpg")] {
-        page.key(if shift { "S" } else { "s" }, shift).await.unwrap();
+        page.key(if shift { "S" } else { "s" }, shift)
+            .await
+            .unwrap();
         let path = downloads.path().join(name);
         let there = async {
             // Unfinished downloads have another name.
@@ -331,13 +402,17 @@ async fn a_frame_is_saved_as_png_and_as_jpeg() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), there).await.expect(name);
+        tokio::time::timeout(Duration::from_secs(120), there)
+            .await
+            .expect(name);
         let image = if shift {
             fs::read(&path).unwrap()
         } else {
             assert!(fs::read(&path).unwrap().starts_with(b"\x89PNG\r\n"));
             let run = Run::ffmpeg().arg("-i").arg(&path);
-            run.args(["-q:v", "1", "-f", "mjpeg", "pipe:1"]).output().unwrap()
+            run.args(["-q:v", "1", "-f", "mjpeg", "pipe:1"])
+                .output()
+                .unwrap()
         };
         let image = jpeg::decode(&image).unwrap();
         assert_eq!((image.width, image.height), (320, 180));
@@ -357,10 +432,17 @@ async fn a_lost_connection_comes_back_and_goes_on_where_it_was() {
     shows(&page, 40).await;
     let address = server.address().to_owned();
     drop(server);
-    page.until("!document.getElementById('lost').hidden").await.unwrap();
+    page.until("!document.getElementById('lost').hidden")
+        .await
+        .unwrap();
     let said = "document.getElementById('lost-text').textContent";
     let said = page.value(said).await.unwrap();
-    assert!(said.as_str().unwrap().starts_with("The connection is lost."), "{said}");
+    assert!(
+        said.as_str()
+            .unwrap()
+            .starts_with("The connection is lost."),
+        "{said}"
+    );
     // The picture stays, and what is wished meanwhile is not forgotten.
     let picture = page.canvas("#picture").await.unwrap();
     assert_eq!(jpeg::frame_number(&picture).unwrap(), 40);
@@ -368,7 +450,9 @@ async fn a_lost_connection_comes_back_and_goes_on_where_it_was() {
     let again = [Path::new("--local-path"), folder.path()];
     let _server = Server::start_at(&address, again, |_| {}).unwrap();
     shows(&page, 50).await;
-    page.until("document.getElementById('lost').hidden").await.unwrap();
+    page.until("document.getElementById('lost').hidden")
+        .await
+        .unwrap();
     page.key("ArrowRight", false).await.unwrap();
     shows(&page, 51).await;
     drop(browser);
@@ -378,23 +462,38 @@ async fn a_lost_connection_comes_back_and_goes_on_where_it_was() {
 async fn an_empty_bucket_a_broken_video_and_a_broken_frame_have_looks_of_their_own() {
     let viewer = Viewer::of(tempfile::tempdir().unwrap(), "").await;
     let page = &viewer.page;
-    page.until("document.getElementById('stage').dataset.state === 'empty'").await.unwrap();
+    page.until("document.getElementById('stage').dataset.state === 'empty'")
+        .await
+        .unwrap();
     assert_eq!(viewer.text("#notice-title").await, "The bucket is empty");
     // A video comes, and is found.
     let clip = footage::clip("closed_gop").unwrap().path;
     let path = viewer.folder.path().join("new.mp4");
     fs::copy(&clip, &path).unwrap();
     page.click("#notice-action").await.unwrap();
-    page.until("document.querySelector('a[data-video=\"new.mp4\"]') !== null").await.unwrap();
+    page.until("document.querySelector('a[data-video=\"new.mp4\"]') !== null")
+        .await
+        .unwrap();
     assert_eq!(viewer.state().await, "welcome");
 
     // No video at all.
     fs::write(viewer.folder.path().join("noise.mp4"), [0x5a; 5000]).unwrap();
-    page.go(&viewer.server.http("/#video=noise.mp4&frame=3")).await.unwrap();
-    page.until("document.getElementById('stage').dataset.state === 'broken'").await.unwrap();
+    page.go(&viewer.server.http("/#video=noise.mp4&frame=3"))
+        .await
+        .unwrap();
+    page.until("document.getElementById('stage').dataset.state === 'broken'")
+        .await
+        .unwrap();
     assert_eq!(viewer.text("#notice-title").await, "This cannot be shown");
-    assert!(viewer.text("#notice-text").await.contains("not an H.265 video"));
-    page.go(&viewer.server.http("/#video=nowhere.mp4&frame=3")).await.unwrap();
+    assert!(
+        viewer
+            .text("#notice-text")
+            .await
+            .contains("not an H.265 video")
+    );
+    page.go(&viewer.server.http("/#video=nowhere.mp4&frame=3"))
+        .await
+        .unwrap();
     page.until("document.getElementById('notice-title').textContent === 'There is no such video'")
         .await
         .unwrap();
@@ -411,7 +510,9 @@ async fn an_empty_bucket_a_broken_video_and_a_broken_frame_have_looks_of_their_o
     fs::write(viewer.folder.path().join("hole.mp4"), bytes).unwrap();
     let at = format!("/#video=hole.mp4&frame={last_key}");
     page.go(&viewer.server.http(&at)).await.unwrap();
-    page.until("document.getElementById('stage').dataset.state === 'broken-frame'").await.unwrap();
+    page.until("document.getElementById('stage').dataset.state === 'broken-frame'")
+        .await
+        .unwrap();
     let title = viewer.text("#notice-title").await;
     assert_eq!(title, format!("Frame {last_key} cannot be shown"));
     page.key("Home", false).await.unwrap();
@@ -425,7 +526,12 @@ async fn the_wheel_zooms_and_a_double_click_resets() {
     let viewer = Viewer::sized(videos(), "#video=yard.mp4&frame=5", 900, 290).await;
     let page = &viewer.page;
     viewer.shows(5).await;
-    assert_eq!(page.value("document.getElementById('picture').height").await.unwrap(), 120);
+    assert_eq!(
+        page.value("document.getElementById('picture').height")
+            .await
+            .unwrap(),
+        120
+    );
     let (x, y) = page.middle("#stage").await.unwrap();
     let scale = "new DOMMatrix(getComputedStyle(document.getElementById('picture')).transform).a";
     let before = page.place("#picture").await.unwrap();
@@ -434,16 +540,22 @@ async fn the_wheel_zooms_and_a_double_click_resets() {
     }
     page.until(&format!("{scale} > 3")).await.unwrap();
     // All rows now, of the same frame.
-    page.until("document.getElementById('picture').height === 180").await.unwrap();
+    page.until("document.getElementById('picture').height === 180")
+        .await
+        .unwrap();
     viewer.shows(5).await;
     let after = page.place("#picture").await.unwrap();
     assert!(after.2 > 3.0 * before.2, "{before:?} {after:?}");
     // What is under the pointer stays there.
     let part = |(left, _, width, _): (f64, f64, f64, f64)| (x + 20.0 - left) / width;
-    assert!((part(before) - part(after)).abs() < 0.01, "{before:?} {after:?}");
+    assert!(
+        (part(before) - part(after)).abs() < 0.01,
+        "{before:?} {after:?}"
+    );
     for count in [1, 2] {
         for kind in ["mousePressed", "mouseReleased"] {
-            let params = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": count });
+            let params =
+                json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": count });
             page.call("Input.dispatchMouseEvent", params).await.unwrap();
         }
     }
@@ -458,23 +570,38 @@ async fn on_a_phone_a_finger_scrubs_and_the_list_slides_in() {
     page.resize(390, 844, 2.0, true).await.unwrap();
     viewer.shows(0).await;
     let (left, top, width, height) = page.place("#timeline").await.unwrap();
-    let point = |frame: f64| (left + (frame + 0.5) / f64::from(FRAMES) * width, top + height / 3.0);
+    let point = |frame: f64| {
+        (
+            left + (frame + 0.5) / f64::from(FRAMES) * width,
+            top + height / 3.0,
+        )
+    };
     page.touch("touchStart", &[point(3.0)]).await.unwrap();
     for step in 1..=20 {
-        page.touch("touchMove", &[point(3.0 + f64::from(step) * 2.0)]).await.unwrap();
+        page.touch("touchMove", &[point(3.0 + f64::from(step) * 2.0)])
+            .await
+            .unwrap();
     }
     page.touch("touchEnd", &[]).await.unwrap();
     viewer.shows(43).await;
     // Two fingers zoom.
     let (x, y) = page.middle("#stage").await.unwrap();
-    page.touch("touchStart", &[(x - 30.0, y), (x + 30.0, y)]).await.unwrap();
+    page.touch("touchStart", &[(x - 30.0, y), (x + 30.0, y)])
+        .await
+        .unwrap();
     for by in [40.0, 60.0, 90.0] {
-        page.touch("touchMove", &[(x - by, y), (x + by, y)]).await.unwrap();
+        page.touch("touchMove", &[(x - by, y), (x + by, y)])
+            .await
+            .unwrap();
     }
     page.touch("touchEnd", &[]).await.unwrap();
-    page.until("document.getElementById('stage').classList.contains('zoomed')").await.unwrap();
+    page.until("document.getElementById('stage').classList.contains('zoomed')")
+        .await
+        .unwrap();
     page.click("#fit").await.unwrap();
-    page.until("!document.getElementById('stage').classList.contains('zoomed')").await.unwrap();
+    page.until("!document.getElementById('stage').classList.contains('zoomed')")
+        .await
+        .unwrap();
     // The list.
     let hidden = "getComputedStyle(document.getElementById('library')).visibility === 'hidden'";
     page.until(hidden).await.unwrap();
@@ -503,34 +630,52 @@ async fn nothing_hinders_those_who_hear_the_page_or_use_no_mouse() {
         ("#video=yard.mp4&frame=5", "shown"),
         ("#video=flights/noise.mp4&frame=0", "broken"),
     ] {
-        page.go(&viewer.server.http(&format!("/{hash}"))).await.unwrap();
-        page.until(&format!("document.getElementById('stage').dataset.state === '{state}'"))
+        page.go(&viewer.server.http(&format!("/{hash}")))
             .await
             .unwrap();
+        page.until(&format!(
+            "document.getElementById('stage').dataset.state === '{state}'"
+        ))
+        .await
+        .unwrap();
         page.until("document.getElementById('entries').getAttribute('aria-busy') === 'false'")
             .await
             .unwrap();
-        for (scheme, width, phone) in [("light", 1280, false), ("dark", 1280, false), ("dark", 390, true)] {
+        for (scheme, width, phone) in [
+            ("light", 1280, false),
+            ("dark", 1280, false),
+            ("dark", 390, true),
+        ] {
             page.prefer(scheme).await.unwrap();
             page.resize(width, 800, 1.0, phone).await.unwrap();
-            page.until(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches"))
-                .await
-                .unwrap();
+            page.until(&format!(
+                "matchMedia('(prefers-color-scheme: {scheme})').matches"
+            ))
+            .await
+            .unwrap();
             // What fades in has faded in.
-            page.until("document.getAnimations().every(a => a.playState === 'finished' || \
-                a.effect.getTiming().iterations === Infinity)")
-                .await
-                .unwrap();
+            page.until(
+                "document.getAnimations().every(a => a.playState === 'finished' || \
+                a.effect.getTiming().iterations === Infinity)",
+            )
+            .await
+            .unwrap();
             // The page's policy knows no script from elsewhere; the debugger may bring one.
             page.value(&axe).await.unwrap();
-            let found = page.value("axe.run().then(r => r.violations)").await.unwrap();
+            let found = page
+                .value("axe.run().then(r => r.violations)")
+                .await
+                .unwrap();
             assert_eq!(found, json!([]), "{state}, {scheme}, {width}");
         }
     }
     // The dialog, too.
     page.resize(1280, 800, 1.0, false).await.unwrap();
     page.click("#help").await.unwrap();
-    let found = page.value("axe.run().then(r => r.violations)").await.unwrap();
+    let found = page
+        .value("axe.run().then(r => r.violations)")
+        .await
+        .unwrap();
     assert_eq!(found, json!([]));
 }
 
@@ -541,7 +686,9 @@ async fn the_first_picture_costs_less_than_200_kilobytes() {
     let browser = Browser::start().await.unwrap();
     let page = browser.page(1280, 800).await.unwrap();
     page.count_bytes().await.unwrap();
-    page.go(&server.http("/#video=yard.mp4&frame=20")).await.unwrap();
+    page.go(&server.http("/#video=yard.mp4&frame=20"))
+        .await
+        .unwrap();
     shows(&page, 20).await;
     // More than what came before the picture: what is loaded after it has begun by now.
     let bytes = page.transferred();
@@ -551,7 +698,12 @@ async fn the_first_picture_costs_less_than_200_kilobytes() {
     let asked = page.events("Network.requestWillBeSent");
     for request in &asked {
         let url = request["request"]["url"].as_str().unwrap();
-        assert!(url.starts_with(&server.http("/")) || url.starts_with("data:") || url.starts_with("blob:"), "{url}");
+        assert!(
+            url.starts_with(&server.http("/"))
+                || url.starts_with("data:")
+                || url.starts_with("blob:"),
+            "{url}"
+        );
     }
     let of_page = |e: &&Value| {
         let url = e["response"]["url"].as_str().unwrap_or_default();
@@ -576,10 +728,15 @@ async fn where_the_browser_cannot_decode_the_switch_says_why() {
         .await
         .unwrap();
     let able = page
-        .value("VideoDecoder.isConfigSupported({ codec: 'hvc1.1.6.L120.90' }).then(s => s.supported)")
+        .value(
+            "VideoDecoder.isConfigSupported({ codec: 'hvc1.1.6.L120.90' }).then(s => s.supported)",
+        )
         .await
         .unwrap();
-    let off = page.value("document.getElementById('local').disabled").await.unwrap();
+    let off = page
+        .value("document.getElementById('local').disabled")
+        .await
+        .unwrap();
     assert_eq!(off, able != true);
     viewer.is_content();
 }

@@ -192,7 +192,11 @@ mod tests {
         let (_, page) = FILES.iter().find(|(name, _)| *name == PAGE).unwrap();
         let page = std::str::from_utf8(page).unwrap();
         for (name, _) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
-            assert_eq!(page.matches(&format!("\"viewer/{name}\"")).count(), 1, "{name}");
+            assert_eq!(
+                page.matches(&format!("\"viewer/{name}\"")).count(),
+                1,
+                "{name}"
+            );
         }
         assert_eq!(page.matches("<script").count(), 1);
         assert!(!page.contains("<style") && !page.contains(" style="));
@@ -201,12 +205,19 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_known_is_not_sent_again() {
-        for (encoding, tag) in [("gzip, br", "-gz\""), ("identity", "\""), ("gzip;q=0", "\"")] {
+        for (encoding, tag) in [
+            ("gzip, br", "-gz\""),
+            ("identity", "\""),
+            ("gzip;q=0", "\""),
+        ] {
             let mut headers = asked(ACCEPT_ENCODING, encoding);
             let first = answer(PAGE, &headers);
             assert_eq!(first.status(), StatusCode::OK);
             let etag = first.headers().get(ETAG).unwrap().clone();
-            assert!(etag.to_str().unwrap().ends_with(tag), "{encoding}: {etag:?}");
+            assert!(
+                etag.to_str().unwrap().ends_with(tag),
+                "{encoding}: {etag:?}"
+            );
             let gzip = first.headers().get(CONTENT_ENCODING).is_some();
             assert_eq!(gzip, tag == "-gz\"");
             headers.insert(IF_NONE_MATCH, etag.clone());

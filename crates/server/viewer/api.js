@@ -48,7 +48,8 @@ function video(path, rest) {
 export async function list(prefix, cursor, signal) {
   const url = address("v1/videos", { prefix: prefix || undefined, cursor, limit: PAGE });
   const page = await (await get(url, signal)).json();
-  return { folders: page.folders, videos: page.videos, cursor: page.cursor ?? null };
+  const folders = page.folders.map((folder) => folder.prefix);
+  return { folders, videos: page.videos, cursor: page.cursor ?? null };
 }
 
 /** One picture, by its number. */

@@ -61,7 +61,11 @@ export class Library extends EventTarget {
       this.#say("Loading …");
     }
     try {
-      const page = await list(this.#folder, this.#cursor, loading.signal);
+      let page = await list(this.#folder, this.#cursor, loading.signal);
+      // A page of objects that are no videos is empty, and not the last.
+      while (page.cursor !== null && page.folders.length + page.videos.length === 0) {
+        page = await list(this.#folder, page.cursor, loading.signal);
+      }
       this.#cursor = page.cursor;
       const rows = [
         ...page.folders.map((folder) => this.#folderRow(folder)),

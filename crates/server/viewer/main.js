@@ -277,7 +277,10 @@ projector.addEventListener("fail", ({ detail: { frame, error, message } }) => {
     return;
   }
   $("badge").hidden = true;
-  const action = { label: "Try again", run: () => go(frame) };
+  loadBeside();
+  // Damage stays; a storage may come back.
+  const again = ["storage_failed", "gop_too_large", "encode_failed"].includes(error);
+  const action = again ? { label: "Try again", run: () => go(frame) } : null;
   look("broken-frame", { icon: "broken", title: `Frame ${frame} cannot be shown`, text: message, action });
   say(`Frame ${frame} cannot be shown. ${message}`);
 });

@@ -79,8 +79,15 @@ impl Browser {
             // The pages are our own, and a container's root has no sandbox to give.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
             .args(["--no-first-run", "--disable-extensions", "--disable-sync"])
-            .args(["--disable-background-networking", "--disable-component-update"])
-            .args(["--password-store=basic", "--hide-scrollbars", "--mute-audio"])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+            ])
+            .args([
+                "--password-store=basic",
+                "--hide-scrollbars",
+                "--mute-audio",
+            ])
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -92,7 +99,10 @@ impl Browser {
             .name("chromium's log".to_owned())
             .spawn(move || watch(stderr, told))?;
         let address = tokio::time::timeout(PATIENCE, address).await;
-        let address = match address.context("Chromium does not start").and_then(|a| Ok(a?)) {
+        let address = match address
+            .context("Chromium does not start")
+            .and_then(|a| Ok(a?))
+        {
             Ok(Ok(address)) => address,
             Ok(Err(log)) => {
                 let _ = child.kill();
@@ -115,11 +125,9 @@ impl Browser {
 
     /// An empty page of this size in CSS pixels.
     pub async fn page(&self, width: u32, height: u32) -> Result<Page> {
-        let made = self.wire.call(
-            None,
-            "Target.createTarget",
-            json!({ "url": "about:blank" }),
-        );
+        let made = self
+            .wire
+            .call(None, "Target.createTarget", json!({ "url": "about:blank" }));
         let target = text(&made.await?, "targetId")?;
         let attached = self.wire.call(
             None,
@@ -169,7 +177,9 @@ fn watch(stderr: impl Read, told: oneshot::Sender<Result<String, String>>) {
 
 fn text(value: &Value, field: &str) -> Result<String> {
     let text = value.get(field).and_then(Value::as_str);
-    Ok(text.with_context(|| format!("no {field}: {value}"))?.to_owned())
+    Ok(text
+        .with_context(|| format!("no {field}: {value}"))?
+        .to_owned())
 }
 
 impl Wire {
@@ -260,7 +270,11 @@ impl Page {
     pub fn events(&self, method: &str) -> Vec<Value> {
         let events = lock(&self.wire.events);
         let own = |e: &&Value| e["sessionId"] == self.session.as_str() && e["method"] == method;
-        events.iter().filter(own).map(|e| e["params"].clone()).collect()
+        events
+            .iter()
+            .filter(own)
+            .map(|e| e["params"].clone())
+            .collect()
     }
 
     /// Everything that went wrong on the page by its own words: exceptions nobody caught, and what
@@ -269,7 +283,10 @@ impl Page {
         let thrown = self.events("Runtime.exceptionThrown").into_iter();
         let logged = self.events("Log.entryAdded").into_iter();
         let logged = logged.filter(|e| e["entry"]["level"] == "error");
-        thrown.chain(logged).map(|event| event.to_string()).collect()
+        thrown
+            .chain(logged)
+            .map(|event| event.to_string())
+            .collect()
     }
 
     /// The size of the window in CSS pixels, the screen's pixels for each, and whether it is a
@@ -278,9 +295,11 @@ impl Page {
         let metrics = json!({
             "width": width, "height": height, "deviceScaleFactor": scale, "mobile": phone,
         });
-        self.call("Emulation.setDeviceMetricsOverride", metrics).await?;
+        self.call("Emulation.setDeviceMetricsOverride", metrics)
+            .await?;
         let touch = json!({ "enabled": phone, "maxTouchPoints": 2 });
-        self.call("Emulation.setTouchEmulationEnabled", touch).await?;
+        self.call("Emulation.setTouchEmulationEnabled", touch)
+            .await?;
         Ok(())
     }
 
@@ -419,7 +438,10 @@ impl Page {
             "Escape" => 27,
             "Tab" => 9,
             " " => 32,
-            other => other.bytes().next().map_or(0, |b| u32::from(b.to_ascii_uppercase())),
+            other => other
+                .bytes()
+                .next()
+                .map_or(0, |b| u32::from(b.to_ascii_uppercase())),
         };
         let typed = match key {
             "Enter" => Some("\r"),
@@ -470,9 +492,16 @@ impl Page {
         let http = finished.filter_map(|e| e["encodedDataLength"].as_f64());
         let frames = self.events("Network.webSocketFrameReceived").into_iter();
         let frames = frames.map(|e| {
-            let data = e["response"]["payloadData"].as_str().unwrap_or_default().len();
+            let data = e["response"]["payloadData"]
+                .as_str()
+                .unwrap_or_default()
+                .len();
             // Binary messages are told in base 64.
-            if e["response"]["opcode"] == 2 { data as f64 * 0.75 } else { data as f64 }
+            if e["response"]["opcode"] == 2 {
+                data as f64 * 0.75
+            } else {
+                data as f64
+            }
         });
         http.chain(frames).sum::<f64>() as u64
     }

@@ -9,6 +9,7 @@ mod memory;
 mod s3;
 mod scrub;
 mod sequential;
+mod viewer;
 mod warm;
 
 use std::path::Path;
@@ -58,11 +59,13 @@ pub(crate) enum Section {
     Memory,
     /// Frames out of a bucket
     S3,
+    /// Drags in the page, in a browser
+    Viewer,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -72,6 +75,7 @@ impl Section {
         Self::Clients,
         Self::Memory,
         Self::S3,
+        Self::Viewer,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -86,6 +90,7 @@ impl Section {
             Self::Clients => crowd::measure(bench, report).await,
             Self::Memory => memory::measure(bench, report).await,
             Self::S3 => s3::measure(bench, report).await,
+            Self::Viewer => viewer::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),
