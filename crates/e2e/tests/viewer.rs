@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use testkit::browser::{Browser, Page};
 use testkit::command::Run;
@@ -244,6 +244,14 @@ async fn sixty_moves_of_the_mouse_end_on_the_right_frame() {
         page.value(said).await.unwrap(),
         format!("Frame 26 of 0 to 71, at {time}")
     );
+    // The filmstrip has come: its middle row is of many colours.
+    page.until(
+        "(() => { const s = document.getElementById('strip'); \
+         const row = s.getContext('2d').getImageData(0, Math.round(s.height / 3), s.width, 1); \
+         return new Set(new Uint32Array(row.data.buffer)).size > 50 })()",
+    )
+    .await
+    .unwrap();
     // What it cost is told.
     page.until("/^[\\d.]+ (ms|s)$/.test(document.getElementById('m-latency').textContent)")
         .await
@@ -692,7 +700,6 @@ async fn the_first_picture_costs_less_than_200_kilobytes() {
     shows(&page, 20).await;
     // More than what came before the picture: what is loaded after it has begun by now.
     let bytes = page.transferred();
-    println!("{bytes} bytes for the first picture");
     assert!(bytes < 200_000, "{bytes}");
     // All of it from this server.
     let asked = page.events("Network.requestWillBeSent");
@@ -727,16 +734,125 @@ async fn where_the_browser_cannot_decode_the_switch_says_why() {
     page.until("document.getElementById('local-why').textContent.includes('H.265')")
         .await
         .unwrap();
-    let able = page
-        .value(
-            "VideoDecoder.isConfigSupported({ codec: 'hvc1.1.6.L120.90' }).then(s => s.supported)",
-        )
-        .await
-        .unwrap();
+    let able = "VideoDecoder.isConfigSupported({ codec: 'hev1.1.6.L120.90' }) \
+        .then(s => s.supported)";
+    let able = page.value(able).await.unwrap();
     let off = page
         .value("document.getElementById('local').disabled")
         .await
         .unwrap();
     assert_eq!(off, able != true);
+
+    // What a decoder would be given: ffmpeg is, and shows the frame.
+    let units = page
+        .value(
+            "import('/viewer/local.js').then(async ({ parse }) => { \
+               const body = await (await fetch('/v1/videos/yard.mp4/gop?frame=45')).arrayBuffer(); \
+               const { header, chunks } = parse(body); \
+               return { wanted: header.timestamp, codec: header.codec, \
+                        types: chunks.map(c => c.type), times: chunks.map(c => c.timestamp), \
+                        bytes: chunks.flatMap(c => Array.from(c.data)) } })",
+        )
+        .await
+        .unwrap();
+    let times: Vec<i64> = serde_json::from_value(units["times"].clone()).unwrap();
+    let wanted = units["wanted"].as_i64().unwrap();
+    assert_eq!(wanted, 45 * 1_000_000 / i64::from(RATE));
+    assert!(units["codec"].as_str().unwrap().starts_with("hev1."));
+    let types: Vec<&str> = units["types"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t.as_str().unwrap())
+        .collect();
+    assert_eq!(types[0], "key");
+    assert!(types[1..].iter().all(|t| *t == "delta"));
+    let bytes: Vec<u8> = serde_json::from_value(units["bytes"].clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("closure.h265");
+    fs::write(&path, bytes).unwrap();
+    let place = times.iter().filter(|time| **time < wanted).count();
+    let picture = Run::ffmpeg()
+        .args(["-f", "hevc", "-i"])
+        .arg(&path)
+        .args([
+            "-vf",
+            &format!("select=eq(n\\,{place})"),
+            "-fps_mode",
+            "passthrough",
+        ])
+        .args(["-q:v", "1", "-f", "mjpeg", "pipe:1"])
+        .output()
+        .unwrap();
+    assert_eq!(jpeg::frame_number(&picture).unwrap(), 45);
     viewer.is_content();
+}
+
+/// A browser that decodes H.265, as far as a page sees: pictures come by their times from elsewhere.
+/// Where `broken` is set, it fails as decoders do.
+const DECODER: &str = "
+    window.broken = false;
+    window.VideoDecoder = class {
+        static async isConfigSupported(config) { return { supported: true, config } }
+        constructor({ output, error }) {
+            [this.output, this.error, this.chunks] = [output, error, []];
+            this.state = 'unconfigured';
+        }
+        configure() { this.state = 'configured' }
+        decode(chunk) { this.chunks.push(chunk.timestamp) }
+        async flush() {
+            if (broken) {
+                const error = new DOMException('Decoding error.', 'EncodingError');
+                this.state = 'closed';
+                this.error(error);
+                throw error;
+            }
+            for (const timestamp of this.chunks.sort((a, b) => a - b)) {
+                const frame = Math.round(timestamp * 24 / 1e6);
+                const reply = await fetch(`/v1/videos/yard.mp4/frame.jpg?frame=${frame}`);
+                const image = await createImageBitmap(await reply.blob());
+                this.output(new VideoFrame(image, { timestamp }));
+            }
+        }
+        close() { this.state = 'closed' }
+    }";
+
+#[tokio::test]
+async fn where_the_browser_decodes_it_may_and_goes_back_to_the_server_when_it_fails() {
+    let folder = videos();
+    let server = serve(&folder);
+    let browser = Browser::start().await.unwrap();
+    let page = browser.page(1280, 800).await.unwrap();
+    let script = json!({ "source": DECODER });
+    page.call("Page.addScriptToEvaluateOnNewDocument", script)
+        .await
+        .unwrap();
+    page.go(&server.http("/#video=yard.mp4&frame=20"))
+        .await
+        .unwrap();
+    shows(&page, 20).await;
+    page.until("!document.getElementById('local').disabled")
+        .await
+        .unwrap();
+    page.click("#local").await.unwrap();
+    let by = "document.getElementById('m-picture').textContent";
+    page.until(&format!("{by} === '320 × 180, decoded here'"))
+        .await
+        .unwrap();
+    shows(&page, 20).await;
+    page.key("ArrowRight", true).await.unwrap();
+    shows(&page, 30).await;
+    page.until(&format!("{by}.endsWith('decoded here')"))
+        .await
+        .unwrap();
+    page.value("broken = true").await.unwrap();
+    page.key("ArrowRight", false).await.unwrap();
+    shows(&page, 31).await;
+    page.until(&format!("{by}.includes('JPEG')")).await.unwrap();
+    let on = page
+        .value("document.getElementById('local').checked")
+        .await
+        .unwrap();
+    assert_eq!(on, false);
+    assert_eq!(page.complaints(), Vec::<String>::new());
 }

@@ -58,10 +58,12 @@ export async function frame(path, number, extension, quality, signal) {
   return (await get(url, signal)).blob();
 }
 
-/** Small pictures of the whole video, and where each lies. */
+/** Small pictures of the whole video in one sheet, and which frame lies where in it. */
 export async function storyboard(path, query, signal) {
   const url = address(video(path, "storyboard.json"), query);
-  return (await get(url, signal)).json();
+  const board = await (await get(url, signal)).json();
+  const sheet = await (await get(new URL(board.url, url), signal)).blob();
+  return { board, sheet };
 }
 
 /** The access units that a frame needs, as they are. */

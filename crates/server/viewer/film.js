@@ -6,12 +6,18 @@ import * as api from "./api.js";
 const COLUMNS = 10;
 
 export class Film {
-  /** @type {{frame: number, x: number, y: number, width: number, height: number, image: CanvasImageSource}[]} */
+  #sheet;
+  /** @type {{frame: number, x: number, y: number}[]} */
   #tiles;
+  #width;
+  #height;
   #aspect;
 
-  constructor(tiles, aspect) {
+  /** @param {ImageBitmap} sheet @param {number} aspect of the pictures as they are to be seen */
+  constructor(sheet, { tiles, tile_width: width, tile_height: height }, aspect) {
+    this.#sheet = sheet;
     this.#tiles = tiles;
+    [this.#width, this.#height] = [width, height];
     this.#aspect = aspect;
   }
 
@@ -24,12 +30,8 @@ export class Film {
     const rows = Math.max(1, Math.ceil(wanted / columns));
     const scale = Math.min(2, Math.ceil(devicePixelRatio));
     const tile = Math.min(320, Math.ceil((height * aspect * scale) / 16) * 16);
-    const board = await api.storyboard(path, { columns, rows, width: tile }, signal);
-    const sheets = await Promise.all(board.sheets.map((sheet) => load(sheet, signal)));
-    const tiles = board.tiles.map(({ sheet = 0, frame, x, y, width, height }) => {
-      return { frame, x, y, width, height, image: sheets[sheet] };
-    });
-    return new Film(tiles, aspect);
+    const { board, sheet } = await api.storyboard(path, { columns, rows, width: tile }, signal);
+    return new Film(await createImageBitmap(sheet), board, aspect);
   }
 
   /** Fills the strip: each slot with the picture whose frame is nearest to the slot's middle. */
@@ -44,18 +46,12 @@ export class Film {
       while (at + 1 < this.#tiles.length && away(at + 1) <= away(at)) at++;
       const tile = this.#tiles[at];
       if (!tile) return;
-      // The slot is filled; what does not fit is cut off at both sides.
-      const shown = wide / height;
-      const cut = Math.min(tile.width, tile.height * shown);
-      const tall = Math.min(tile.height, cut / shown);
-      const [left, top] = [tile.x + (tile.width - cut) / 2, tile.y + (tile.height - tall) / 2];
-      context.drawImage(tile.image, left, top, cut, tall, slot * wide, 0, wide + 0.5, height);
+      // The slot is filled; what does not fit is cut off at the sides.
+      const shown = wide / height / this.#aspect;
+      const cut = this.#width * Math.min(1, shown);
+      const tall = this.#height * Math.min(1, 1 / shown);
+      const [left, top] = [tile.x + (this.#width - cut) / 2, tile.y + (this.#height - tall) / 2];
+      context.drawImage(this.#sheet, left, top, cut, tall, slot * wide, 0, wide + 0.5, height);
     }
   }
-}
-
-async function load(address, signal) {
-  const response = await fetch(new URL(address, document.baseURI), { signal });
-  if (!response.ok) throw new Error(`${response.status}`);
-  return createImageBitmap(await response.blob());
 }

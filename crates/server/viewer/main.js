@@ -469,14 +469,14 @@ async function offerLocal(set) {
 }
 
 $("local").addEventListener("change", ({ target }) => {
-  projector.use(target.checked ? new Local(wanted.video, info) : null);
+  projector.use(target.checked ? new Local(wanted.video) : null);
   if (index) go(wanted.frame);
 });
 
 // ── Hands ────────────────────────────────────────────────────────────────────────────────────
 
 timeline.addEventListener("point", ({ detail: { frame, asked } }) => {
-  if (frame !== wanted.frame || !projector.settled || player.playing) go(frame, asked);
+  if (frame !== wanted.frame || player.playing) go(frame, asked);
 });
 
 const BUTTONS = {

@@ -1,5 +1,6 @@
-// Plays at the video's rate as far as the link allows: the clock never slows down for pictures that
-// are late, frames are left out instead. Only where nothing comes at all, the clock waits.
+// Plays at the video's rate as far as the link allows: the clock does not slow down for pictures that
+// are late, frames are left out instead, as many as must be. Only where nothing comes at all, the clock
+// waits.
 
 import { decode } from "./projector.js";
 
@@ -21,10 +22,16 @@ export class Player extends EventTarget {
   #ready = new Map();
   /** Requests without an answer. */
   #due = new Set();
+  /** The frame to be asked for next; beyond the last one when all are. */
   #next = 0;
-  /** The video's time at the moment `#began`. */
+  /** So many frames on from the one before. */
+  #stride = 1;
+  /** Answers for frames before this one say nothing of the stride. */
+  #judged = 0;
+  /** The video's time at the moment `#began`; the clock starts with the first picture. */
   #from = 0;
-  #began = 0;
+  /** @type {number|null} */
+  #began = null;
   #shown = 0;
   /** Mean milliseconds from request to picture. */
   #latency = 40;
@@ -44,10 +51,10 @@ export class Player extends EventTarget {
     this.#index = index;
     this.#playing = true;
     const from = frame >= index.last ? 0 : frame;
-    this.#shown = from;
-    this.#next = from;
+    this.#shown = this.#next = this.#judged = from;
+    this.#stride = 1;
     this.#from = index.time(from);
-    this.#began = performance.now();
+    this.#began = null;
     const run = ++this.#run;
     const tick = () => {
       if (run !== this.#run) return;
@@ -70,16 +77,21 @@ export class Player extends EventTarget {
     return this.#shown;
   }
 
+  /** The video's time now. */
+  #time() {
+    return this.#began === null ? this.#from : this.#from + (performance.now() - this.#began) / 1000;
+  }
+
   #tick() {
     const index = this.#index;
-    const now = performance.now();
-    let time = this.#from + (now - this.#began) / 1000;
-    const shownAt = index.time(this.#shown);
-    if (time - shownAt > PATIENCE && this.#ready.size === 0 && this.#shown < index.last) {
+    if (this.#began === null && this.#ready.size > 0) this.#began = performance.now();
+    const alone = this.#time() - index.time(this.#shown);
+    if (alone > PATIENCE && this.#ready.size === 0) {
       // Nothing has come: the clock waits.
-      [this.#from, this.#began] = [shownAt + PATIENCE, now];
-      time = this.#from;
+      this.#from = index.time(this.#shown) + PATIENCE;
+      this.#began = performance.now();
     }
+    const time = this.#time();
     let newest = -1;
     for (const frame of this.#ready.keys()) {
       if (index.time(frame) <= time && frame > newest) newest = frame;
@@ -94,23 +106,27 @@ export class Player extends EventTarget {
       this.#shown = newest;
       this.dispatchEvent(new CustomEvent("frame", { detail: newest }));
       if (newest >= index.last) {
-        this.stop();
-        this.dispatchEvent(new Event("end"));
+        this.#finish();
         return;
       }
     }
     this.#ask(time);
   }
 
+  #finish() {
+    this.stop();
+    this.dispatchEvent(new Event("end"));
+  }
+
   #ask(time) {
-    const index = this.#index;
+    const { last } = this.#index;
     // What would come too late is not asked for; the last frame always is.
-    const reachable = index.at(time + this.#latency / 1000);
-    if (this.#next < reachable) this.#next = Math.min(reachable, index.last);
-    // Where pictures take longer than they are shown, every second or third is asked for.
-    while (this.#due.size + this.#ready.size < AHEAD && this.#next <= index.last) {
-      this.#request(this.#next);
-      this.#next += 1;
+    const reachable = this.#index.at(time + this.#latency / 1000);
+    if (this.#began !== null && this.#next < reachable) this.#next = Math.min(reachable, last);
+    while (this.#due.size + this.#ready.size < AHEAD && this.#next <= last) {
+      const frame = this.#next;
+      this.#next = frame === last ? last + 1 : Math.min(frame + this.#stride, last);
+      this.#request(frame);
     }
   }
 
@@ -125,18 +141,28 @@ export class Player extends EventTarget {
       if (run !== this.#run) return;
       if (answer.error) {
         // One broken frame is passed over; the connection's loss ends the play.
-        if (answer.error === "lost" || frame >= this.#index.last) {
-          this.stop();
-          this.dispatchEvent(new Event("end"));
-        }
+        if (answer.error === "lost" || frame >= this.#index.last) this.#finish();
         return;
       }
       this.#latency += (performance.now() - asked - this.#latency) / 8;
+      this.#judge(frame);
       const image = await decode(answer.bytes).catch(() => null);
       if (!image) return;
-      if (run !== this.#run || frame <= this.#shown && this.#ready.size > 0) image.close();
+      if (run !== this.#run || frame < this.#shown) image.close();
       else this.#ready.set(frame, { image, rows });
     });
     this.#due.add(id);
+  }
+
+  /** Leaves out more frames where pictures are late, and fewer where many wait for their time. */
+  #judge(frame) {
+    if (frame < this.#judged || this.#began === null) return;
+    const before = this.#stride;
+    if (this.#time() > this.#index.time(frame)) {
+      this.#stride = Math.min(this.#stride * 2, Math.ceil(this.#index.fps));
+    } else if (this.#ready.size >= AHEAD / 2) {
+      this.#stride = Math.max(1, this.#stride - 1);
+    }
+    if (this.#stride !== before) this.#judged = this.#next;
   }
 }

@@ -103,6 +103,7 @@ export class Projector extends EventTarget {
   /** Decodes here (or, with `null`, on the server). */
   use(local) {
     this.#fetching?.abort();
+    this.#local?.close();
     this.#local = local;
   }
 

@@ -11,7 +11,7 @@ const LABEL = 84;
 /** Seconds between labels. */
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
 
-/** Events: `point` (detail `{frame, asked}`), `release`. */
+/** Events: `point` (detail `{frame, asked}`). */
 export class Timeline extends EventTarget {
   #element;
   #canvas;
@@ -125,7 +125,6 @@ export class Timeline extends EventTarget {
     this.#dragging = null;
     this.#element.classList.remove("dragging");
     if (event.pointerType !== "mouse") this.#hint(null);
-    this.dispatchEvent(new Event("release"));
   }
 
   #point(event) {
