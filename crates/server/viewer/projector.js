@@ -1,13 +1,16 @@
 // From the frame that somebody points at to the picture on the stage.
 //
-// Each point asks for one frame with `replace` and `preview`; what comes is drawn if nothing newer
-// has been. Pictures that came stay here compressed, so that going back and forth asks nobody.
+// Each point asks for one frame with `replace`, and with `preview` where exact pictures are not quick;
+// what comes is drawn if nothing newer has been. Pictures that came stay here compressed, so that going
+// back and forth asks nobody.
 
 /** Bytes of compressed pictures that are kept. */
 const KEPT = 48 << 20;
 
 /** Pictures that take so many milliseconds, in the mean, are not waited for by a newer wish. */
 const SLOW = 250;
+/** Where exact pictures come within so many, another one before each would only flicker, and cost. */
+const QUICK = 50;
 
 /** Compressed pictures, those used last. */
 class Shelf {
@@ -72,8 +75,8 @@ export class Projector extends EventTarget {
   /** What was pointed at since. */
   #waiting = null;
   #impatient = 0;
-  /** Mean milliseconds from request to exact picture. */
-  #latency = 60;
+  /** Mean milliseconds from request to exact picture; before the first, a guess. */
+  #latency = 80;
 
   constructor(link, stage) {
     super();
@@ -179,7 +182,7 @@ export class Projector extends EventTarget {
       this.#decoded(kept, video, { turn, frame, exact: true, asked, rows, by: "here" });
       return;
     }
-    const options = { replace: true, preview: true };
+    const options = { replace: true, preview: this.#latency > QUICK };
     if (rows !== undefined) options.height = rows;
     const flying = { sent: performance.now() };
     this.#flying = flying;
