@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing: install-deps.sh [tests] [bench], what these need, too. Says nothing, and changes nothing, where all are
-# there. Debian and Ubuntu: as root or with sudo. Elsewhere: names the packages.
+# Installs the system packages that are missing: install-deps.sh [tests] [bench], what these need,
+# too. Says nothing, and changes nothing, where all are there. Debian and Ubuntu: as root or with
+# sudo. Elsewhere: names the packages.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Each check asks for the thing itself, not for a package: another distribution, a newer version
@@ -71,11 +72,21 @@ check() {
                 # Caches to put before the server.
                 has_daemon nginx || lacks "nginx" nginx-light
                 has_daemon varnishd || lacks "Varnish" varnish
+                # The viewer is tested in a real browser.
+                has_browser || lacks "Chromium" "$(browser_package)"
                 ;;
             bench) has wrk || lacks "wrk" wrk ;;
             *) die "no such needs: $need" ;;
         esac
     done
+}
+has_browser() {
+    [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome ||
+        has google-chrome-stable || any_file "/Applications/Google Chrome.app"
+}
+# Ubuntu has it as a snap, under another name.
+browser_package() {
+    grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && echo chromium-browser || echo chromium
 }
 has_daemon() { has "$1" || any_file "/usr/sbin/$1" "/usr/local/sbin/$1"; }
 
@@ -90,6 +101,7 @@ Install them with Homebrew and run this again:
     xcode-select --install
     brew install ffmpeg pkg-config cmake nasm
     brew install nginx varnish wrk    # tests and benchmarks
+    brew install --cask google-chrome    # for the tests of the viewer
 TEXT
     exit 1
 elif has apt-get; then
@@ -119,6 +131,7 @@ elif has dnf; then
 Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265: ffmpeg and
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
+    sudo dnf install chromium    # for the tests of the viewer
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
     sudo dnf install nginx varnish wrk    # tests and benchmarks
 TEXT
@@ -126,7 +139,8 @@ TEXT
 else
     cat >&2 <<'TEXT'
 Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
-pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files.
+pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files; for
+the tests, Chromium.
 TEXT
     exit 1
 fi

@@ -23,6 +23,7 @@ use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
 use crate::outbox::Outboxes;
 use crate::session;
+use crate::viewer;
 
 #[derive(Clone)]
 struct App {
@@ -59,6 +60,7 @@ pub(crate) async fn run(
     let router = Router::new()
         .route("/health", get(async || "ok"))
         .route("/ws", get(websocket))
+        .merge(viewer::routes())
         .with_state(app)
         .merge(by_url)
         .into_make_service_with_connect_info::<SocketAddr>();

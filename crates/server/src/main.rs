@@ -16,6 +16,7 @@ mod listing;
 mod outbox;
 mod session;
 mod tally;
+mod viewer;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -18,6 +18,7 @@
 
 pub mod annexb;
 pub mod boxes;
+pub mod browser;
 pub mod bucket;
 pub mod command;
 pub mod directories;

@@ -98,8 +98,17 @@ impl Server {
         args: impl IntoIterator<Item = A>,
         change: impl FnOnce(&mut Command),
     ) -> Result<Self> {
+        Self::start_at("127.0.0.1:0", args, change)
+    }
+
+    /// The same on this address: that of a server that has ended, for who comes back to it.
+    pub fn start_at<A: AsRef<OsStr>>(
+        address: &str,
+        args: impl IntoIterator<Item = A>,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let mut command = command("bucket-streamer")?;
-        command.args(["--listen-addr", "127.0.0.1:0"]).args(args);
+        command.args(["--listen-addr", address]).args(args);
         change(&mut command);
         command
             .stdin(Stdio::null())

@@ -10,6 +10,7 @@ mod memory;
 mod s3;
 mod scrub;
 mod sequential;
+mod viewer;
 mod warm;
 
 use std::path::Path;
@@ -61,11 +62,13 @@ pub(crate) enum Section {
     S3,
     /// Frames by URL
     Http,
+    /// Drags in the page, in a browser
+    Viewer,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -76,6 +79,7 @@ impl Section {
         Self::Memory,
         Self::S3,
         Self::Http,
+        Self::Viewer,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -91,6 +95,7 @@ impl Section {
             Self::Memory => memory::measure(bench, report).await,
             Self::S3 => s3::measure(bench, report).await,
             Self::Http => http::measure(bench, report).await,
+            Self::Viewer => viewer::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),
