@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing: install-deps.sh [test]. With `test`, those too that
-# only tests need. Says nothing, and changes nothing, where all are there. Debian and Ubuntu: as root
-# or with sudo. Elsewhere: names the packages.
+# Installs the system packages that are missing: install-deps.sh [tests] [bench], what these need, too. Says nothing, and changes nothing, where all are
+# there. Debian and Ubuntu: as root or with sudo. Elsewhere: names the packages.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-for_tests=
-[ "${1:-}" != test ] || for_tests=1
 
 # Each check asks for the thing itself, not for a package: another distribution, a newer version
 # or a local build is as good.
@@ -68,16 +65,33 @@ check() {
     any_file /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
         /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem "${SSL_CERT_FILE:-/nonexistent}" ||
         lacks "certificate authorities" ca-certificates
-    # The viewer is tested in a real browser.
-    if [ -n "$for_tests" ] && [ -z "${CHROMIUM:-}" ] && ! has chromium && ! has chromium-browser &&
-        ! has google-chrome && ! has google-chrome-stable &&
-        ! any_file "/Applications/Google Chrome.app"; then
-        # Ubuntu has it as a snap, under another name.
-        lacks "Chromium" "$(grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && echo chromium-browser || echo chromium)"
-    fi
+    local need
+    for need; do
+        case $need in
+            tests)
+                # Caches to put before the server.
+                has_daemon nginx || lacks "nginx" nginx-light
+                has_daemon varnishd || lacks "Varnish" varnish
+                has_browser || lacks "Chromium" "$browser"
+                ;;
+            bench)
+                has wrk || lacks "wrk" wrk
+                has_browser || lacks "Chromium" "$browser"
+                ;;
+            *) die "no such needs: $need" ;;
+        esac
+    done
 }
+# The viewer is tested and measured in a real browser. Ubuntu has it as a snap, under another name.
+has_browser() {
+    [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome ||
+        has google-chrome-stable || any_file "/Applications/Google Chrome.app"
+}
+browser=chromium
+if grep -qs '^ID=ubuntu' /etc/os-release; then browser=chromium-browser; fi
+has_daemon() { has "$1" || any_file "/usr/sbin/$1" "/usr/local/sbin/$1"; }
 
-check
+check "$@"
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 say "missing: $(printf '%s; ' "${reasons[@]}")"
@@ -87,7 +101,8 @@ if [ "$(uname -s)" = Darwin ]; then
 Install them with Homebrew and run this again:
     xcode-select --install
     brew install ffmpeg pkg-config cmake nasm
-    brew install --cask google-chrome    # for the tests of the viewer
+    brew install nginx varnish wrk    # tests and benchmarks
+    brew install --cask google-chrome    # the same
 TEXT
     exit 1
 elif has apt-get; then
@@ -99,8 +114,9 @@ elif has apt-get; then
     fi
     say "installing with apt-get: ${packages[*]}"
     apt_get() {
-        # As arguments of env, since sudo does not pass the environment on.
-        ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive \
+        # As arguments of env, since sudo does not pass the environment on. With this runlevel, no
+        # daemon is started because its package comes (invoke-rc.d).
+        ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get -q -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@"
     }
     install() { apt_get install -y --no-install-recommends "${packages[@]}"; }
@@ -116,20 +132,20 @@ elif has dnf; then
 Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265: ffmpeg and
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
-    sudo dnf install chromium    # for the tests of the viewer
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
+    sudo dnf install nginx varnish wrk chromium    # tests and benchmarks
 TEXT
     exit 1
 else
     cat >&2 <<'TEXT'
 Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
 pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files; for
-the tests, Chromium.
+the tests, nginx, Varnish and Chromium.
 TEXT
     exit 1
 fi
 
-check
+check "$@"
 [ ${#missing[@]} -eq 0 ] ||
     die "still missing after the installation: $(printf '%s; ' "${reasons[@]}")this system's packages are too old (Debian 12, Ubuntu 23.04 or newer is needed)"
 say "all system packages are there"

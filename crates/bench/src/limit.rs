@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use codec::{HevcDecoder, JpegEncoder, Picture, Rendition, Threading};
+use codec::{HevcDecoder, ImageEncoder, Picture, Rendition, Threading};
 use media::demux::{IndexBuilder, Step};
 use media::graph::ReferenceGraph;
 use media::sidecar::plain_start;
@@ -196,7 +196,7 @@ pub(crate) enum Cores {
 #[derive(Debug)]
 pub(crate) struct Limit {
     decoders: HashMap<Threading, HevcDecoder>,
-    jpeg: JpegEncoder,
+    jpeg: ImageEncoder,
 }
 
 impl Limit {
@@ -204,7 +204,7 @@ impl Limit {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             decoders: HashMap::new(),
-            jpeg: JpegEncoder::new()?,
+            jpeg: ImageEncoder::new()?,
         })
     }
 
@@ -246,7 +246,7 @@ impl Limit {
 }
 
 fn encode(
-    jpeg: &mut JpegEncoder,
+    jpeg: &mut ImageEncoder,
     source: &Source,
     picture: &Picture,
     colour: ColourDescription,
@@ -264,7 +264,7 @@ pub(crate) fn sequential(source: &Source, count: u32) -> Result<f64> {
     let begin = Instant::now();
     let frames = on_all_cores(|| {
         let mut decoder = HevcDecoder::new(Threading::Single)?;
-        let mut jpeg = JpegEncoder::new()?;
+        let mut jpeg = ImageEncoder::new()?;
         let (mut count, mut failure) = (0usize, None);
         let mut take = |picture: Picture| match encode(&mut jpeg, source, &picture, colour) {
             Ok(_) => count += 1,

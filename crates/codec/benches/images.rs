@@ -6,7 +6,9 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use codec::{HevcDecoder, JpegEncoder, Picture, PlanesBuf, Rendition, Threading, to_jpeg_planes};
+use codec::{
+    Format, HevcDecoder, ImageEncoder, Picture, PlanesBuf, Rendition, Threading, to_jpeg_planes,
+};
 use divan::{Bencher, black_box};
 use media::{ColourDescription, Orientation};
 
@@ -78,7 +80,7 @@ fn jpeg<const HEIGHT: u32>(bencher: Bencher<'_, '_>, (_, as_decoded): (&str, boo
     } else {
         tagged(1, 1, false)
     };
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     bencher.bench_local(|| {
         encoder
             .encode(
@@ -91,11 +93,34 @@ fn jpeg<const HEIGHT: u32>(bencher: Bencher<'_, '_>, (_, as_decoded): (&str, boo
     });
 }
 
+/// From picture to file, 1080p, quality 80. The sizes are told on standard error.
+#[divan::bench(args = [Format::Jpeg, Format::Webp, Format::Avif, Format::Png])]
+fn formats(bencher: Bencher<'_, '_>, format: Format) {
+    let picture = picture(1920, 1080, "yuv420p");
+    let mut encoder = ImageEncoder::new().unwrap();
+    let rendition = Rendition {
+        format,
+        ..Rendition::full_size(80)
+    };
+    let mut encode = || {
+        let colour = tagged(1, 1, false);
+        let made = encoder.encode(
+            black_box(&picture),
+            colour,
+            Orientation::IDENTITY,
+            rendition,
+        );
+        made.unwrap()
+    };
+    eprintln!("{format:?}: {} bytes", encode().len());
+    bencher.bench_local(encode);
+}
+
 /// Conversion with scaling, from this height to this width.
 #[divan::bench(args = [(1080, 320), (1080, 640), (2160, 320), (2160, 640), (2160, 1920)])]
 fn scaled_convert(bencher: Bencher<'_, '_>, (height, max_width): (u32, u32)) {
     let picture = picture(height * 16 / 9, height, "yuv420p");
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     bencher.bench_local(|| {
         let picture = black_box(&picture);
         let converted = encoder
@@ -113,7 +138,7 @@ fn scaled_convert(bencher: Bencher<'_, '_>, (height, max_width): (u32, u32)) {
 #[divan::bench(args = [(1080, 320), (1080, 640), (2160, 320), (2160, 640), (2160, 1920)])]
 fn scaled_convert_and_compress(bencher: Bencher<'_, '_>, (height, max_width): (u32, u32)) {
     let picture = picture(height * 16 / 9, height, "yuv420p");
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     bencher.bench_local(|| {
         encoder
             .encode(

@@ -1,7 +1,7 @@
 //! Why a picture could not be decoded, converted or encoded.
 
 /// Errors of this crate. None of them makes a [`crate::HevcDecoder`] or a
-/// [`crate::JpegEncoder`] unusable.
+/// [`crate::ImageEncoder`] unusable.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CodecError {
     /// An allocation failed.

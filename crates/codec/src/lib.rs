@@ -1,4 +1,4 @@
-//! H.265 access units in, pictures and JPEG images out.
+//! H.265 access units in, pictures and images out.
 //!
 //! Everything here blocks and is called from worker threads. Three stages:
 //!
@@ -7,8 +7,8 @@
 //! 2. [`to_jpeg_planes`] turns a picture's planes into those of a JPEG image: full-range BT.601,
 //!    8 bit, turned and mirrored for display, in the subsampling of the source. Range and matrix
 //!    are one affine map; HDR goes through a tone map. See `docs/colour.md`.
-//! 3. [`JpegEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between, scaled down
-//!    before where a [`Rendition`] says so.
+//! 3. [`ImageEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between, scaled down
+//!    before where a [`Rendition`] says so; or as another [`Format`].
 //!
 //! `unsafe` is used in the module `libav` alone.
 
@@ -16,24 +16,29 @@ mod colour;
 mod convert;
 mod display;
 mod error;
+mod format;
 mod grid;
-mod jpeg;
+mod image;
 #[allow(unsafe_code)]
 mod libav;
 mod orient;
 mod planes;
 mod rendition;
+mod rgb;
 mod scale;
+mod sheet;
 
 pub use convert::to_jpeg_planes;
 pub use error::CodecError;
-pub use jpeg::{Converted, JpegEncoder};
+pub use format::Format;
+pub use image::{Converted, ImageEncoder};
 pub use libav::{
     Chroma, DEFAULT_MAX_PIXELS, HevcDecoder, Picture, PictureType, Plane, Rows, Threading,
     give_back_large_blocks,
 };
 pub use planes::{PlanesBuf, Subsampling};
 pub use rendition::Rendition;
+pub use sheet::ContactSheet;
 
 // What tests share calls this crate by its name.
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! What a caller asks of an image: how good, how large.
+//! What a caller asks of an image: in which format, how good, how large.
+
+use crate::format::Format;
 
 /// How a picture becomes an image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -9,6 +11,20 @@ pub struct Rendition {
     pub max_width: Option<u32>,
     /// The image is at most so many pixels high, as it is displayed; `Some(0)` is taken as 1.
     pub max_height: Option<u32>,
+    /// Where both sides are limited, the image fills them: it is cut at two sides, in the middle,
+    /// and not made smaller to fit. Never larger than the picture.
+    pub cover: bool,
+    /// How the image is stored.
+    pub format: Format,
+}
+
+/// How a picture becomes an image of its size.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Layout {
+    /// Columns and rows of the image.
+    pub(crate) size: (usize, usize),
+    /// What of the picture it shows: from the left, from above, columns, rows.
+    pub(crate) source: (f64, f64, f64, f64),
 }
 
 impl Rendition {
@@ -18,7 +34,38 @@ impl Rendition {
             quality,
             max_width: None,
             max_height: None,
+            cover: false,
+            format: Format::Jpeg,
         }
+    }
+
+    /// The image of a picture that is displayed in `width` × `height`.
+    pub(crate) fn layout(&self, width: usize, height: usize) -> Layout {
+        let whole = (0.0, 0.0, width as f64, height as f64);
+        let (Some(w), Some(h), true) = (self.max_width, self.max_height, self.cover) else {
+            let size = self.size(width, height);
+            let source = whole;
+            return Layout { size, source };
+        };
+        let size = (
+            (w.max(1) as usize).min(width),
+            (h.max(1) as usize).min(height),
+        );
+        // How much of the picture one pixel of the image stands for.
+        let across = width as f64 / f64::from(w.max(1));
+        let down = height as f64 / f64::from(h.max(1));
+        let step = across.min(down).max(1.0);
+        let covered = (
+            (size.0 as f64 * step).min(width as f64),
+            (size.1 as f64 * step).min(height as f64),
+        );
+        let source = (
+            ((width as f64 - covered.0) / 2.0).floor(),
+            ((height as f64 - covered.1) / 2.0).floor(),
+            covered.0,
+            covered.1,
+        );
+        Layout { size, source }
     }
 
     /// The size of the image of a picture that is displayed (cropped, turned) in `width` ×
@@ -54,6 +101,7 @@ mod tests {
             quality: 80,
             max_width: width,
             max_height: height,
+            ..Rendition::full_size(80)
         };
         rendition.size(from.0, from.1)
     }
@@ -74,6 +122,37 @@ mod tests {
         assert_eq!(size((1, 1), Some(1), Some(1)), (1, 1));
         // Half a pixel is rounded up.
         assert_eq!(size((2, 3), Some(1), None), (1, 2));
+    }
+
+    #[test]
+    fn what_covers_is_cut_in_the_middle() {
+        let layout = |width, height| {
+            let rendition = Rendition {
+                max_width: width,
+                max_height: height,
+                cover: true,
+                ..Rendition::full_size(80)
+            };
+            let Layout { size, source } = rendition.layout(1920, 1080);
+            (size, source)
+        };
+        let whole = (0.0, 0.0, 1920.0, 1080.0);
+        assert_eq!(layout(None, None), ((1920, 1080), whole));
+        assert_eq!(layout(Some(320), None), ((320, 180), whole));
+        assert_eq!(
+            layout(Some(100), Some(100)),
+            ((100, 100), (420.0, 0.0, 1080.0, 1080.0))
+        );
+        assert_eq!(
+            layout(Some(192), Some(54)),
+            ((192, 54), (0.0, 270.0, 1920.0, 540.0))
+        );
+        // Never made larger: what is there is shown as it is.
+        assert_eq!(
+            layout(Some(4000), Some(500)),
+            ((1920, 500), (0.0, 290.0, 1920.0, 500.0))
+        );
+        assert_eq!(layout(Some(4000), Some(4000)), ((1920, 1080), whole));
     }
 
     proptest! {

@@ -13,6 +13,7 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::CodecError;
 use crate::planes::{Grid, PlanesBuf};
+use crate::rendition::Layout;
 
 /// Scales planes down. Keeps its buffers.
 #[derive(Debug, Default)]
@@ -23,19 +24,18 @@ pub(crate) struct Scaler {
 }
 
 impl Scaler {
-    /// `from`, scaled to `width` × `height` luma samples, none of which is zero or larger than
+    /// `from`, cut and scaled to the layout's size, neither side of which is zero or larger than
     /// that of `from`.
     pub(crate) fn scale(
         &mut self,
         from: &PlanesBuf,
-        (width, height): (usize, usize),
+        layout: &Layout,
         to: &mut PlanesBuf,
     ) -> Result<(), CodecError> {
+        let (width, height) = layout.size;
+        let (left, above, shown_width, shown_height) = layout.source;
         to.reshape(width, height, from.subsampling());
-        let (across, down) = (
-            from.width() as f64 / width as f64,
-            from.height() as f64 / height as f64,
-        );
+        let (across, down) = (shown_width / width as f64, shown_height / height as f64);
         for plane in 0..3 {
             let source = from.plane_size(plane);
             let target = to.plane_size(plane);
@@ -50,18 +50,20 @@ impl Scaler {
                 _ => from.subsampling().shifts(),
             };
             // What the target covers, in the source's samples.
-            let covered = |size: usize, shift: u32, target: usize, factor: f64| match shift {
-                0 => size as f64,
+            let covered = |shown: f64, shift: u32, target: usize, factor: f64| match shift {
+                0 => shown,
                 _ => target as f64 * factor,
             };
+            let corner = (left / f64::from(1 << sx), above / f64::from(1 << sy));
             let area = (
-                covered(source.0, sx, target.0, across),
-                covered(source.1, sy, target.1, down),
+                covered(shown_width, sx, target.0, across),
+                covered(shown_height, sy, target.1, down),
             );
             let needed = (
-                (area.0.ceil() as usize).max(source.0),
-                (area.1.ceil() as usize).max(source.1),
+                ((corner.0 + area.0).ceil() as usize).max(source.0),
+                ((corner.1 + area.1).ceil() as usize).max(source.1),
             );
+            let area = (corner, area);
             if needed == source {
                 resize(&mut self.resizer, grid, source, area, out, target)?;
             } else {
@@ -81,12 +83,12 @@ impl Scaler {
     }
 }
 
-/// `area` lies in the first `source` columns and rows of `grid`, from its corner on.
+/// `area`, a corner and a size, lies in the first `source` columns and rows of `grid`.
 fn resize(
     resizer: &mut Resizer,
     grid: &Grid,
     source: (usize, usize),
-    area: (f64, f64),
+    (corner, area): ((f64, f64), (f64, f64)),
     out: &mut Grid,
     target: (usize, usize),
 ) -> Result<(), CodecError> {
@@ -104,7 +106,7 @@ fn resize(
     let mut to = to.map_err(|e| failed(e.to_string()))?;
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
-        .crop(0.0, 0.0, area.0, area.1);
+        .crop(corner.0, corner.1, area.0, area.1);
     resizer
         .resize_typed(&view, &mut to, &options)
         .map_err(|e| failed(e.to_string()))

@@ -11,7 +11,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use codec::{
-    HevcDecoder, JpegEncoder, Picture, PlanesBuf, Rendition, Subsampling, Threading, to_jpeg_planes,
+    HevcDecoder, ImageEncoder, Picture, PlanesBuf, Rendition, Subsampling, Threading,
+    to_jpeg_planes,
 };
 use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, ffmpeg};
@@ -399,7 +400,7 @@ fn ten_bit_ramps_show_no_bands() {
 /// JPEG and all, as ffmpeg decodes it.
 #[test]
 fn the_encoded_image_has_the_colours() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     for (pix_fmt, matrix, name, full_range) in [
         ("yuv444p", 1, "709", false),
         ("yuv444p10le", 9, "2020_ncl", false),

@@ -11,7 +11,7 @@ mod support;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use codec::{HevcDecoder, JpegEncoder, Picture, Rendition, Threading};
+use codec::{HevcDecoder, ImageEncoder, Picture, Rendition, Threading};
 use media::{ColourDescription, Orientation};
 use support::{access_units, ffmpeg};
 use testkit::reference::ReferenceFrame;
@@ -73,7 +73,7 @@ fn real_clips_decode_as_with_ffmpeg() {
         let oracle = std::panic::catch_unwind(|| support::oracle(&kept)).unwrap_or_default();
         let oracle: HashMap<i64, ReferenceFrame> = oracle.into_iter().collect();
         let (mut refused, mut count) = (false, 0);
-        let mut encoder = JpegEncoder::new().unwrap();
+        let mut encoder = ImageEncoder::new().unwrap();
         let mut check = |picture: Picture| {
             let frame = oracle.get(&picture.id());
             support::assert_equals(&name, &picture, frame.unwrap());

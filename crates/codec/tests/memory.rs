@@ -36,7 +36,7 @@ fn memory_is_flat_over_many_decoders_and_many_passes() {
     let stream = std::fs::read(&path).unwrap();
     let units = access_units(&stream);
     let mut kept = HevcDecoder::new(Threading::Single).unwrap();
-    let mut encoder = codec::JpegEncoder::new().unwrap();
+    let mut encoder = codec::ImageEncoder::new().unwrap();
     let mut round = |fresh: bool| {
         let mut opened;
         let decoder = if fresh {

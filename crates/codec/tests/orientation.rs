@@ -9,7 +9,7 @@
 mod support;
 
 use codec::{
-    HevcDecoder, JpegEncoder, PlanesBuf, Rendition, Subsampling, Threading, to_jpeg_planes,
+    HevcDecoder, ImageEncoder, PlanesBuf, Rendition, Subsampling, Threading, to_jpeg_planes,
 };
 use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, ffmpeg};
@@ -146,7 +146,7 @@ fn planes_are_turned_and_mirrored() {
 /// The image as a whole, by ffmpeg's decoder: size, subsampling and place of things.
 #[test]
 fn images_are_turned_and_mirrored() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     for (pix_fmt, turned) in [
         ("yuv420p", "yuvj420p"),
         ("yuv422p", "yuvj440p"),
@@ -226,7 +226,7 @@ fn a_quality_outside_the_scale_is_refused() {
     let picture = decode_all(&mut decoder, &access_units(&stream))
         .unwrap()
         .remove(0);
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     for quality in [0, 101, 255] {
         let result = encoder.encode(
             &picture,

@@ -8,7 +8,7 @@
 
 mod support;
 
-use codec::{HevcDecoder, JpegEncoder, Picture, Rendition, Threading};
+use codec::{HevcDecoder, ImageEncoder, Picture, Rendition, Threading};
 use media::{ColourDescription, Orientation};
 use support::{access_units, clip, decode_all, made, with_window};
 
@@ -28,9 +28,9 @@ fn pictures(path: &std::path::Path) -> Vec<Picture> {
 
 fn at_most(width: Option<u32>, height: Option<u32>) -> Rendition {
     Rendition {
-        quality: 95,
         max_width: width,
         max_height: height,
+        ..Rendition::full_size(95)
     }
 }
 
@@ -47,7 +47,7 @@ fn orientations() -> impl Iterator<Item = Orientation> {
 /// the rule says, and with its frame number readable.
 #[test]
 fn frame_numbers_stay_readable() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     for recipe in [
         "closed_gop",
         "bits_10",
@@ -103,7 +103,7 @@ fn frame_numbers_stay_readable() {
 /// Areas of one colour stay what they are, to the edge, in every plane.
 #[test]
 fn flat_areas_keep_their_colour() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     for (pix_fmt, window) in [
         ("yuv420p", [0, 0, 0, 0]),
         ("yuv420p10le", [2, 4, 2, 0]),
@@ -157,7 +157,7 @@ fn flat_areas_keep_their_colour() {
 /// Lines finer than the image can show become grey, not coarser lines.
 #[test]
 fn fine_patterns_do_not_alias() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     // One column white, one black; and rows.
     for (name, axis) in [("columns", "X"), ("rows", "Y")] {
         let filter = format!("geq=lum='mod({axis}\\,2)*219+16':cb=128:cr=128");
@@ -193,7 +193,7 @@ fn fine_patterns_do_not_alias() {
 /// place, at odd sizes, too, and turned.
 #[test]
 fn chroma_stays_where_luma_is() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     let source = "nullsrc=size=320x240:rate=1:duration=1";
     for pix_fmt in ["yuv420p", "yuv422p", "yuv444p"] {
         let (sx, sy) = match pix_fmt {
@@ -246,7 +246,7 @@ fn chroma_stays_where_luma_is() {
 /// A size at or above the picture's changes nothing.
 #[test]
 fn never_up() {
-    let mut encoder = JpegEncoder::new().unwrap();
+    let mut encoder = ImageEncoder::new().unwrap();
     let picture = pictures(&made("even_size")).remove(0);
     let colour = ColourDescription::default();
     for orientation in orientations() {
@@ -260,9 +260,9 @@ fn never_up() {
             (None, Some(u32::MAX)),
         ] {
             let rendition = Rendition {
-                quality: 80,
                 max_width: width,
                 max_height: height,
+                ..Rendition::full_size(80)
             };
             let same = encoder
                 .encode(&picture, colour, orientation, rendition)

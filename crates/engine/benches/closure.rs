@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
-use codec::{HevcDecoder, JpegEncoder, Picture, Rendition, Threading};
+use codec::{HevcDecoder, ImageEncoder, Picture, Rendition, Threading};
 use engine::{Engine, EngineConfig, Video};
 use media::graph::ReferenceGraph;
 use media::sidecar::plain_start;
@@ -123,7 +123,7 @@ async fn measure(path: &Path, name: &str) {
     let engine = Engine::new(store, EngineConfig::default()).await.unwrap();
     let video = engine.open(file).await.unwrap();
     let mut decoder = HevcDecoder::new(Threading::Single).unwrap();
-    let mut jpeg = JpegEncoder::new().unwrap();
+    let mut jpeg = ImageEncoder::new().unwrap();
     let mut random = StdRng::seed_from_u64(7);
     let (mut least, mut share, mut per_unit, mut gain) = (vec![], vec![], vec![], vec![]);
     let (mut closure, mut prefix) = (0, 0);

@@ -4,7 +4,7 @@
 //! pictures in the order of presentation are often such, as those that B-pictures lie between are
 //! decoded before them. So the last ones are kept, as long as they are not too large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use codec::Picture;
 use media::DecodeIndex;
@@ -19,6 +19,8 @@ pub(crate) const MOST_BYTES: usize = 16 << 20;
 pub(crate) struct AtHand {
     /// The first picture, which previews are made of. Not among the others.
     entry: Option<(DecodeIndex, Picture)>,
+    /// The last one that was wanted, unless it is too large. Not counted with the others.
+    wanted: Option<(DecodeIndex, Picture)>,
     /// Those decoded last.
     recent: BTreeMap<DecodeIndex, Picture>,
     bytes: usize,
@@ -28,6 +30,13 @@ impl AtHand {
     /// Keeps the first picture that a decoder has made.
     pub(crate) fn keep_entry(&mut self, sample: DecodeIndex, picture: Picture) {
         self.entry = Some((sample, picture));
+    }
+
+    /// Keeps one of which an image is made.
+    pub(crate) fn keep_wanted(&mut self, sample: DecodeIndex, picture: Picture) {
+        if picture.byte_size() <= MOST_BYTES {
+            self.wanted = Some((sample, picture));
+        }
     }
 
     /// Keeps another one, in place of those before it.
@@ -45,16 +54,20 @@ impl AtHand {
     }
 
     pub(crate) fn get(&self, sample: DecodeIndex) -> Option<&Picture> {
-        match &self.entry {
-            Some((entry, picture)) if *entry == sample => Some(picture),
-            _ => self.recent.get(&sample),
+        let single = self.entry.iter().chain(&self.wanted);
+        let mut single = single.filter(|(own, _)| *own == sample);
+        match single.next() {
+            Some((_, picture)) => Some(picture),
+            None => self.recent.get(&sample),
         }
     }
 
     /// Which are there, in decode order.
-    pub(crate) fn samples(&self) -> impl Iterator<Item = DecodeIndex> + '_ {
-        let entry = self.entry.iter().map(|(sample, _)| *sample);
-        entry.chain(self.recent.keys().copied())
+    pub(crate) fn samples(&self) -> impl Iterator<Item = DecodeIndex> + use<> {
+        let single = self.entry.iter().chain(&self.wanted);
+        let single = single.map(|(sample, _)| *sample);
+        let all: BTreeSet<DecodeIndex> = single.chain(self.recent.keys().copied()).collect();
+        all.into_iter()
     }
 
     pub(crate) fn clear(&mut self) {

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use codec::Format as ImageFormat;
 use media::DecodeIndex;
 
 use crate::at_hand::MOST_BYTES;
@@ -104,7 +105,13 @@ impl Caches {
 
     /// Images that say the same in other words are one.
     pub(crate) fn plain(&self, mut key: ImageKey) -> ImageKey {
-        key.output.quality = Some(key.output.quality.unwrap_or(self.quality));
+        let output = &mut key.output;
+        let quality = match output.format {
+            ImageFormat::Png => 100,
+            _ => output.quality.unwrap_or(self.quality),
+        };
+        output.quality = Some(quality);
+        output.cover &= output.width.is_some() && output.height.is_some();
         key
     }
 
@@ -215,11 +222,19 @@ fn image_name(key: &ImageKey) -> String {
     // Writing into a string does not fail.
     write!(
         name,
-        "{}/{}x{}q{}",
+        "{}/{}x{}q{}{}{}{}",
         key.sample,
         side(output.width),
         side(output.height),
-        output.quality.unwrap_or(0)
+        output.quality.unwrap_or(0),
+        match output.format {
+            ImageFormat::Jpeg => "",
+            ImageFormat::Webp => "webp",
+            ImageFormat::Avif => "avif",
+            ImageFormat::Png => "png",
+        },
+        if output.cover { "c" } else { "" },
+        if output.as_coded { "r" } else { "" },
     )
     .ok();
     name

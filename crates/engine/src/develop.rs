@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use codec::{CodecError, Picture, Rendition};
-use media::{ColourDescription, DecodeIndex};
+use media::{ColourDescription, DecodeIndex, Orientation};
 
 use crate::core::Core;
 use crate::error::{FrameError, FrameErrorCode};
@@ -133,17 +133,25 @@ impl Made<'_> {
             width,
             height,
             quality,
+            format,
+            cover,
+            as_coded,
         } = self.claim.output;
         let rendition = Rendition {
             quality: quality.unwrap_or(self.core.config.jpeg_quality),
             max_width: width,
             max_height: height,
+            cover,
+            format,
         };
-        let orientation = video.index().orientation();
-        let jpeg = worker.jpeg()?;
+        let orientation = match as_coded {
+            true => Orientation::IDENTITY,
+            false => video.index().orientation(),
+        };
+        let encoder = worker.encoder()?;
         let began = Instant::now();
         let converted = tracing::debug_span!("convert")
-            .in_scope(|| jpeg.convert(picture, *colour, orientation, rendition))?;
+            .in_scope(|| encoder.convert(picture, *colour, orientation, rendition))?;
         self.nanos.0 = nanos_since(began);
         let began = Instant::now();
         let bytes = tracing::debug_span!("encode").in_scope(|| converted.compress())?;

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use storage::{StorageErrorKind, Store};
+use media::DecodeIndex;
+use storage::{StorageError, StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
 use crate::caches::Caches;
 use crate::catalog;
 use crate::client::Client;
+use crate::compressed::{self, AccessUnit};
 use crate::config::EngineConfig;
 use crate::core::Core;
-use crate::error::{EngineError, OpenError};
-use crate::stats::EngineCounters;
+use crate::error::{EngineError, FrameError, OpenError};
+use crate::listing::{Verdicts, VideoListing};
+use crate::schedule::ImageKey;
+use crate::stats::{EngineCounters, add};
+use crate::ticket::{EncodedImage, FrameTarget};
 use crate::video::{Video, key_of};
 use crate::worker::Pool;
 
@@ -25,6 +30,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     store: Store,
     pub(crate) core: Arc<Core>,
+    verdicts: Verdicts,
     /// Its threads end with it.
     _pool: Pool,
 }
@@ -68,6 +74,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 store,
                 core,
+                verdicts: Verdicts::default(),
                 _pool: pool,
             }),
         })
@@ -107,9 +114,77 @@ impl Engine {
         if let Some(video) = caches.video(&key_of(&opened.object)) {
             return Ok(video);
         }
-        let video = Arc::new(Video::new(name, catalog::index(name, opened).await?)?);
-        caches.keep_video(&video);
-        Ok(video)
+        let verdicts = &self.inner.verdicts;
+        let key = key_of(&opened.object);
+        let made = match catalog::index(name, opened).await {
+            Ok(indexed) => Video::new(name, indexed),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(video) => {
+                let video = Arc::new(video);
+                verdicts.remember(&key, true);
+                caches.keep_video(&video);
+                Ok(video)
+            }
+            Err(error) => {
+                if let OpenError::NotVideo { .. } = error {
+                    verdicts.remember(&key, false);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A page of the folders and videos whose names begin with `prefix`, at most `limit` of them
+    /// ([`storage::MOST_ENTRIES`] where that is more).
+    ///
+    /// # Errors
+    /// No such folder, or the store does not deliver.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<VideoListing, StorageError> {
+        let inner = &self.inner;
+        let listing = inner.verdicts.list(&inner.store, prefix, limit, cursor);
+        listing.await
+    }
+
+    /// An image that is in the cache in memory; nothing is made or waited for.
+    pub fn cached(&self, video: &Arc<Video>, target: FrameTarget) -> Option<EncodedImage> {
+        let core = &self.inner.core;
+        if video.is_changed() {
+            return None;
+        }
+        let key = core.caches.plain(ImageKey {
+            video: Arc::clone(video.key()),
+            sample: target.sample.0,
+            output: target.output,
+        });
+        let image = core.caches.image(&key)?;
+        add(&core.counters.cache_hits, 1);
+        Some(image)
+    }
+
+    /// What an empty decoder must be given so that the picture of this sample comes out, in decode
+    /// order. At most `most` bytes are read for it.
+    ///
+    /// # Errors
+    /// As for a frame; [`crate::FrameErrorCode::GopTooLarge`] where more would have to be read.
+    pub async fn closure(
+        &self,
+        video: &Arc<Video>,
+        sample: DecodeIndex,
+        most: u64,
+    ) -> Result<Vec<AccessUnit>, FrameError> {
+        compressed::closure(&self.inner.core, video, sample, most).await
+    }
+
+    /// Quality of images where none is asked for.
+    pub fn quality(&self) -> u8 {
+        self.inner.core.config.jpeg_quality
     }
 
     /// A new client.

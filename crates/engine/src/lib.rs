@@ -4,7 +4,7 @@
 //! Engine::open ─► catalog: Store → IndexBuilder → Video
 //! Client::request ─► image cache, or an order in the schedule
 //!    └─ its GOP: byte ranges → storage → run ─ hand-off 1 ─► worker: planner → decoder
-//!                                          picture → JPEG ─ hand-off 2 ─► FrameTicket
+//!                                          picture → image ─ hand-off 2 ─► FrameTicket
 //! ```
 //!
 //! The engine knows no HTTP and no JSON. Worker threads never wait for the network or for a
@@ -16,6 +16,7 @@ pub mod cache;
 mod caches;
 pub mod catalog;
 mod client;
+mod compressed;
 mod config;
 mod core;
 mod develop;
@@ -24,6 +25,7 @@ mod error;
 mod fetch;
 mod harvest;
 mod joint;
+mod listing;
 mod memory;
 mod pass;
 mod run;
@@ -34,11 +36,15 @@ mod ticket;
 mod video;
 mod worker;
 
+pub use codec::Format as ImageFormat;
+
 pub use ahead::Prefetch;
 pub use client::Client;
+pub use compressed::AccessUnit;
 pub use config::{DiskCacheConfig, EngineConfig, usable_cores};
 pub use engine::Engine;
 pub use error::{EngineError, FrameError, FrameErrorCode, OpenError};
+pub use listing::{ListedVideo, VideoListing};
 pub use memory::usable_memory;
 pub use stats::{ClientStats, EngineCounters, StageStats, Stages};
 pub use ticket::{

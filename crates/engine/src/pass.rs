@@ -12,6 +12,7 @@ use bytes::Bytes;
 use codec::{CodecError, Picture, Threading};
 use media::{ColourDescription, DecodeIndex, Planner, Refusal, Standing as Stands, Way, packet};
 
+use crate::compressed::earlier_start;
 use crate::core::Core;
 use crate::develop::{Developing, develop};
 use crate::error::{FrameError, FrameErrorCode};
@@ -281,28 +282,10 @@ impl Pass<'_> {
         self.answer(claim, &error);
     }
 
-    /// The sync sample to try next for a picture that depends on more than its GOP: further back
-    /// each time by as much as it is already, since a container may mark samples as sync that
-    /// are none.
     fn earlier_start(&self, claim: Claim) -> Result<DecodeIndex, FrameError> {
-        let index = self.video.index();
-        let start = self.gop.start;
-        let near = media::sidecar::plain_start(index, DecodeIndex(claim.sample));
-        let back = near.map_or(0, |n| n.0.saturating_sub(start)).max(1);
-        let earlier = match start {
-            0 => None,
-            _ => index.sync_at_or_before(DecodeIndex(start.saturating_sub(back))),
-        };
-        let Some(earlier) = earlier.filter(|e| e.0 < start) else {
-            let why = "no IRAP comes before the picture: there is nothing to decode it from";
-            return Err(FrameError::new(FrameErrorCode::NotDecodable, why));
-        };
         let most = self.core.config.max_group_bytes;
-        let mut sums = crate::client::Sums::default();
-        if sums.of(index, earlier, DecodeIndex(claim.sample), most) > most {
-            return Err(crate::client::too_large(most));
-        }
-        Ok(earlier)
+        let sample = DecodeIndex(claim.sample);
+        earlier_start(self.video.index(), self.gop.start, sample, most)
     }
 
     /// Decodes by reference closures until all that is wanted is answered or something stops it.
@@ -594,6 +577,8 @@ impl Pass<'_> {
                     // Some of them may be left to another pass.
                     if claims.len() > 1 && !is_entry {
                         standing.at_hand.keep(sample, picture.clone());
+                    } else if !is_entry {
+                        standing.at_hand.keep_wanted(sample, picture.clone());
                     }
                     self.develop(claims, sample, picture);
                 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use codec::Format as ImageFormat;
 use media::DecodeIndex;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -30,8 +31,14 @@ pub struct Output {
     pub width: Option<u32>,
     /// The image is scaled down to be at most so high, in pixels.
     pub height: Option<u32>,
-    /// JPEG quality, 1 to 100; `None`: the engine's.
+    /// 1 to 100; `None`: the engine's. Without meaning for what is lossless.
     pub quality: Option<u8>,
+    /// How it is stored.
+    pub format: ImageFormat,
+    /// Where both sides are limited, the image fills them, cut in the middle of two sides.
+    pub cover: bool,
+    /// The picture is not turned or mirrored, whatever the container says.
+    pub as_coded: bool,
 }
 
 /// Where a request stands among the requests of its client.
@@ -53,7 +60,7 @@ pub struct RequestOptions {
     pub preview: bool,
 }
 
-/// One JPEG image.
+/// One image.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EncodedImage {
     /// The file, whole.

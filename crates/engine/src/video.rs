@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use media::demux::DemuxError;
 use media::h265::{ParameterSets, Sps};
 use media::{ColourDescription, VideoIndex};
-use storage::Object;
+use storage::{Object, ObjectVersion};
 
 use crate::catalog::IndexedObject;
 use crate::error::OpenError;
@@ -73,6 +73,11 @@ impl Video {
         })
     }
 
+    /// Tells this version of this object from every other.
+    pub fn identity(&self) -> &str {
+        &self.key
+    }
+
     /// The name it was opened by.
     pub fn name(&self) -> &str {
         &self.name
@@ -97,7 +102,7 @@ impl Video {
 impl Video {
     /// Whether the object is no longer the version that was opened. Once that is known, nothing
     /// more is served of it: who wants the new version opens it again.
-    pub(crate) fn is_changed(&self) -> bool {
+    pub fn is_changed(&self) -> bool {
         self.changed.load(Ordering::Acquire)
     }
 
@@ -111,7 +116,7 @@ impl Video {
     }
 
     /// About what its index takes in memory, in bytes.
-    pub(crate) fn weight(&self) -> u64 {
+    pub fn weight(&self) -> u64 {
         /// A sample's columns.
         const SAMPLE: u64 = 32;
         4096 + SAMPLE * u64::from(self.index.sample_count())
@@ -120,7 +125,12 @@ impl Video {
 
 /// What caches know an object's version by.
 pub(crate) fn key_of(object: &Object) -> VideoKey {
-    format!("{}@{}", object.name(), object.version()).into()
+    identity(object.name(), object.version()).into()
+}
+
+/// The same for an object that is not open.
+pub(crate) fn identity(name: &str, version: &ObjectVersion) -> String {
+    format!("{name}@{version}")
 }
 
 impl VideoInfo {

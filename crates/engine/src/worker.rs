@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use codec::{CodecError, HevcDecoder, JpegEncoder, Threading};
+use codec::{CodecError, HevcDecoder, ImageEncoder, Threading};
 
 use crate::core::Core;
 use crate::develop::{Developing, develop};
@@ -116,7 +116,7 @@ fn next(core: &Arc<Core>, developed: bool) -> Option<Work> {
 /// What one worker thread keeps between its works.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    jpeg: Option<JpegEncoder>,
+    encoder: Option<ImageEncoder>,
     /// Cores that a request has that has them alone.
     pub(crate) cores: NonZero<usize>,
     /// The access unit that is being put together.
@@ -126,7 +126,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(core: &Core) -> Self {
         Self {
-            jpeg: None,
+            encoder: None,
             cores: NonZero::new(core.config.workers).unwrap_or(NonZero::<usize>::MIN),
             packet: Vec::new(),
         }
@@ -147,10 +147,10 @@ impl Worker {
         Ok(decoder)
     }
 
-    pub(crate) fn jpeg(&mut self) -> Result<&mut JpegEncoder, CodecError> {
-        match &mut self.jpeg {
-            Some(jpeg) => Ok(jpeg),
-            none => Ok(none.insert(JpegEncoder::new()?)),
+    pub(crate) fn encoder(&mut self) -> Result<&mut ImageEncoder, CodecError> {
+        match &mut self.encoder {
+            Some(encoder) => Ok(encoder),
+            none => Ok(none.insert(ImageEncoder::new()?)),
         }
     }
 }

@@ -77,6 +77,7 @@ async fn a_second_request_is_a_hit_and_another_output_is_not() {
             width,
             height,
             quality,
+            ..Output::default()
         };
         let made = ask_for(&engine, &video, sample, output).await;
         assert_eq!(number(&made), 30);

@@ -489,6 +489,7 @@ fn in_many_outputs(sample: DecodeIndex) -> Vec<FrameTarget> {
                 width: Some(width),
                 height: None,
                 quality: Some(quality),
+                ..Output::default()
             },
         })
         .collect()

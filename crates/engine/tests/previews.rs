@@ -179,6 +179,7 @@ async fn a_preview_has_the_size_and_quality_that_were_asked_for() {
         width: Some(320),
         height: None,
         quality: Some(60),
+        ..Output::default()
     };
     let far = [samples[119]];
     let ticket = with_preview(&client, &video, &far, output);

@@ -139,6 +139,7 @@ async fn at_once(
     let read = Counters {
         requests: after.requests - before.requests,
         bytes: after.bytes - before.bytes,
+        ..Counters::default()
     };
     Some((opened, read))
 }

@@ -60,21 +60,23 @@ pub fn is_leading(index: &VideoIndex, target: DecodeIndex, sync: DecodeIndex) ->
 impl OffsetsFile {
     /// The sidecar of an index.
     pub fn new(video_url: String, index: &VideoIndex) -> Self {
-        let scale = f64::from(index.timescale().max(1));
         let frames = (0..index.frame_count())
-            .map(PresentationIndex)
-            .filter_map(|frame| {
-                let sample = index.sample(index.decode_index(frame)?)?;
-                let start = plain_start(index, sample.index).unwrap_or(sample.index);
-                Some(FrameOffset {
-                    offset: sample.offset,
-                    irap_offset: index.sample(start)?.offset,
-                    size: Some(sample.size),
-                    pts: index.presentation_time(frame).map(|t| t as f64 / scale),
-                    keyframe: Some(sample.sync),
-                })
-            })
+            .filter_map(|frame| Self::frame(index, PresentationIndex(frame)))
             .collect();
         Self { video_url, frames }
+    }
+
+    /// One frame's entry.
+    pub fn frame(index: &VideoIndex, frame: PresentationIndex) -> Option<FrameOffset> {
+        let scale = f64::from(index.timescale().max(1));
+        let sample = index.sample(index.decode_index(frame)?)?;
+        let start = plain_start(index, sample.index).unwrap_or(sample.index);
+        Some(FrameOffset {
+            offset: sample.offset,
+            irap_offset: index.sample(start)?.offset,
+            size: Some(sample.size),
+            pts: index.presentation_time(frame).map(|t| t as f64 / scale),
+            keyframe: Some(sample.sync),
+        })
     }
 }

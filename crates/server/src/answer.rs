@@ -67,21 +67,26 @@ pub(crate) fn video_set(path: String, video: &Video) -> ServerMessage {
     }
 }
 
-/// The two answers to a `SetVideo` that did not.
-pub(crate) fn video_not_set(path: String, error: &OpenError) -> [ServerMessage; 2] {
+/// Why a video was not opened, in the protocol's words.
+pub(crate) fn refusal(path: &str, error: &OpenError) -> (VideoErrorCode, String) {
     use storage::StorageErrorKind::Changed;
-    let (code, message) = match error {
+    match error {
         // What a client tried to reach outside the store reads as what does not exist.
-        OpenError::NotFound { .. } => (VideoErrorCode::NotFound, not_found(&path)),
+        OpenError::NotFound { .. } => (VideoErrorCode::NotFound, not_found(path)),
         OpenError::Storage(e) if e.kind().reads_as_not_found() => {
-            (VideoErrorCode::NotFound, not_found(&path))
+            (VideoErrorCode::NotFound, not_found(path))
         }
         OpenError::Storage(e) if e.kind() == Changed => {
             (VideoErrorCode::VideoChanged, e.to_string())
         }
         OpenError::Storage(e) => (VideoErrorCode::StorageFailed, e.to_string()),
         OpenError::NotVideo { .. } => (VideoErrorCode::NotAVideo, error.to_string()),
-    };
+    }
+}
+
+/// The two answers to a `SetVideo` that did not.
+pub(crate) fn video_not_set(path: String, error: &OpenError) -> [ServerMessage; 2] {
+    let (code, message) = refusal(&path, error);
     [
         ServerMessage::Error {
             message,
@@ -124,7 +129,7 @@ fn describe(video: &Video) -> VideoDescription {
 }
 
 /// Cameras write squares as 65536:65536. A ratio with a zero says nothing: square.
-fn lowest_terms((horizontal, vertical): (u32, u32)) -> (u32, u32) {
+pub(crate) fn lowest_terms((horizontal, vertical): (u32, u32)) -> (u32, u32) {
     let (mut divisor, mut rest) = (horizontal, vertical);
     while rest != 0 {
         (divisor, rest) = (rest, divisor % rest);
@@ -136,7 +141,7 @@ fn lowest_terms((horizontal, vertical): (u32, u32)) -> (u32, u32) {
 }
 
 /// `chroma_format_idc` (H.265 table 6-1) in the usual notation.
-fn chroma(chroma_format_idc: u8) -> &'static str {
+pub(crate) fn chroma(chroma_format_idc: u8) -> &'static str {
     match chroma_format_idc {
         0 => "4:0:0",
         1 => "4:2:0",

@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
+use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
 use crate::outbox::Outboxes;
 use crate::session;
@@ -43,9 +44,11 @@ pub(crate) async fn run(
     listener: TcpListener,
     engine: Engine,
     limits: Limits,
+    http: &HttpConfig,
 ) -> anyhow::Result<()> {
     let (tell_stop, stop) = watch::channel(false);
     let (running, mut all_ended) = mpsc::channel(1);
+    let by_url = http::router(engine.clone(), http, stop.clone());
     let app = App {
         engine,
         limits,
@@ -59,6 +62,7 @@ pub(crate) async fn run(
         .route("/ws", get(websocket))
         .merge(viewer::routes())
         .with_state(app)
+        .merge(by_url)
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|connection| {
         // A frame's last packet must not wait for the acknowledgement of the one before.

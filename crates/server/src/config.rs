@@ -6,6 +6,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -17,6 +18,7 @@ use storage::{
 
 use crate::byte_size;
 use crate::duration;
+use crate::http::HttpConfig;
 use crate::limits::Limits;
 
 /// Serves single frames of H.265 videos over WebSocket.
@@ -208,6 +210,24 @@ struct Options {
     #[serde(alias = "max_outbox_bytes", deserialize_with = "number_or_text")]
     max_outbox_bytes: Option<String>,
 
+    /// Origins whose web pages may use the HTTP API, as in https://a.example,https://b.example; *
+    /// lets all [default: none]
+    #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
+    #[serde(alias = "cors_origin", deserialize_with = "text_or_list")]
+    cors_origin: Option<String>,
+
+    /// How long answers over HTTP are taken for true before the object is looked at again, by the
+    /// server and by caches before it, as 10s or 5m; 0s looks each time [default: 10s]
+    #[arg(long, env = "HTTP_LIFETIME", value_name = "TIME")]
+    #[serde(alias = "http_lifetime", deserialize_with = "number_or_text")]
+    http_lifetime: Option<String>,
+
+    /// HTTP requests that may wait for work at the same time; further ones are answered with
+    /// status 503 [default: 256]
+    #[arg(long, env = "MAX_HTTP_REQUESTS", value_name = "N")]
+    #[serde(alias = "max_http_requests", deserialize_with = "number_or_text")]
+    max_http_requests: Option<String>,
+
     /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which wins
     /// [default: info]
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL")]
@@ -281,6 +301,9 @@ impl Options {
             max_frames_per_message: pick(self.max_frames_per_message, other.max_frames_per_message),
             max_message_bytes: pick(self.max_message_bytes, other.max_message_bytes),
             max_outbox_bytes: pick(self.max_outbox_bytes, other.max_outbox_bytes),
+            cors_origin: pick(self.cors_origin, other.cors_origin),
+            http_lifetime: pick(self.http_lifetime, other.http_lifetime),
+            max_http_requests: pick(self.max_http_requests, other.max_http_requests),
             log_level: pick(self.log_level, other.log_level),
         }
     }
@@ -404,6 +427,40 @@ impl Options {
         })
     }
 
+    fn http(&self) -> anyhow::Result<HttpConfig> {
+        let default = HttpConfig::default();
+        let lifetime = match &self.http_lifetime {
+            None => default.lifetime,
+            Some(text) => duration::parse(text)
+                .filter(|t| *t <= LONGEST_LIFETIME)
+                .with_context(|| {
+                    format!(
+                        "--http-lifetime must be a time up to 30 days, as in 10s or 5m, but is \
+                         {text}"
+                    )
+                })?,
+        };
+        let origins = self.cors_origin.as_deref().unwrap_or_default().split(',');
+        let origins = origins.map(str::trim).filter(|o| !o.is_empty());
+        let cors_origins: Vec<String> = origins.map(str::to_owned).collect();
+        for origin in &cors_origins {
+            // As browsers send it: no path, not even a slash.
+            let host = origin.split_once("://").map(|(_, host)| host);
+            let plain = host.is_some_and(|h| !h.is_empty() && !h.contains(['/', '*', ' ']));
+            if origin != "*" && !plain {
+                bail!(
+                    "--cors-origin must be * or origins as in https://a.example, but has {origin}"
+                );
+            }
+        }
+        let requests = whole("max-http-requests", &self.max_http_requests, 1..=1_000_000)?;
+        Ok(HttpConfig {
+            cors_origins,
+            lifetime,
+            requests: requests.unwrap_or(default.requests),
+        })
+    }
+
     fn from_file(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {}", path.display()))?;
@@ -457,6 +514,7 @@ fn buckets(
 }
 
 const MIB: u64 = 1 << 20;
+const LONGEST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// On, if it is not given.
 fn on_or_off(flag: &str, text: &Option<String>) -> anyhow::Result<bool> {
@@ -516,6 +574,8 @@ pub(crate) struct Config {
     pub(crate) engine: EngineConfig,
     /// What sessions may take.
     pub(crate) limits: Limits,
+    /// The HTTP side.
+    pub(crate) http: HttpConfig,
     /// A filter for the log.
     pub(crate) log_level: String,
 }
@@ -530,6 +590,7 @@ impl Config {
         let options = args.options.or(file);
         let engine = options.engine()?;
         let limits = options.limits()?;
+        let http = options.http()?;
         let storage = options.storage()?;
         let reads = options.reads()?;
         Ok(Self {
@@ -538,6 +599,7 @@ impl Config {
             reads,
             engine,
             limits,
+            http,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }

@@ -311,5 +311,6 @@ fn output(rendition: Rendition) -> Output {
         width: rendition.width,
         height: rendition.height,
         quality: rendition.quality,
+        ..Output::default()
     }
 }

@@ -10,6 +10,7 @@ mod duration;
 mod executor;
 mod forward;
 mod health;
+mod http;
 mod limits;
 mod listing;
 mod outbox;
@@ -69,7 +70,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
     }
-    app::run(listener, engine, config.limits).await
+    app::run(listener, engine, config.limits, &config.http).await
 }
 
 /// `RUST_LOG` wins over the configured level.

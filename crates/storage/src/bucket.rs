@@ -4,6 +4,17 @@ use std::borrow::Cow;
 
 use crate::error::{StorageError, StorageErrorKind, shown};
 
+/// Where a listing looks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Below {
+    /// At the keys that begin so.
+    Keys(String),
+    /// At what leads to the prefix: this one folder.
+    OnTheWay(String),
+    /// Nowhere: nothing there may be read.
+    Nothing,
+}
+
 /// A bucket that may be read, or what lies below a prefix of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bucket {
@@ -98,6 +109,44 @@ impl Bucket {
         folder.is_empty() || (key.strip_prefix(folder)).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Where to look for keys that begin with `prefix`.
+    pub(crate) fn full_prefix(&self, prefix: &str) -> Below {
+        let folder = self.folder();
+        if folder.is_empty() {
+            return Below::Keys(prefix.to_owned());
+        }
+        let limit = format!("{folder}/");
+        if prefix.starts_with(&limit) {
+            return Below::Keys(prefix.to_owned());
+        }
+        let Some(rest) = limit.strip_prefix(prefix) else {
+            return Below::Nothing;
+        };
+        let end = rest.find('/').map_or(rest.len(), |at| at + 1);
+        let next = rest.get(..end).unwrap_or_default();
+        Below::OnTheWay(format!("{prefix}{next}"))
+    }
+
+    /// Where to look for plain names that begin with `prefix`.
+    pub(crate) fn plain_prefix(&self, prefix: &str) -> Below {
+        let folder = self.folder();
+        let whole = folder.is_empty() || prefix.starts_with(&format!("{folder}/"));
+        Below::Keys(if whole {
+            prefix.to_owned()
+        } else {
+            format!("{folder}/{prefix}")
+        })
+    }
+
+    /// The shortest plain name of a key that may be read.
+    pub(crate) fn plain_of_key<'a>(&self, key: &'a str) -> &'a str {
+        let short = key.strip_prefix(self.folder());
+        let short = short.and_then(|rest| rest.strip_prefix('/'));
+        short
+            .filter(|short| !self.folder().is_empty() && self.key_of_plain(short) == key)
+            .unwrap_or(key)
+    }
+
     /// The key that a plain name means: itself where it lies below the prefix, else the one below
     /// the prefix.
     pub(crate) fn key_of_plain<'a>(&self, path: &'a str) -> Cow<'a, str> {
@@ -171,6 +220,55 @@ mod tests {
         }
         assert!(Bucket::from("b").allows("anything/at.all"));
         assert_eq!(Bucket::from("b").key_of_plain("a"), "a");
+    }
+
+    #[test]
+    fn a_listing_stays_below_the_prefix() {
+        let keys = |text: &str| Below::Keys(text.into());
+        let way = |text: &str| Below::OnTheWay(text.into());
+        let limited = Bucket {
+            name: "b".into(),
+            prefix: "flights/2026/".into(),
+        };
+        for (prefix, plain, full) in [
+            ("", keys("flights/2026/"), way("flights/")),
+            ("fli", keys("flights/2026/fli"), way("flights/")),
+            (
+                "flights/",
+                keys("flights/2026/flights/"),
+                way("flights/2026/"),
+            ),
+            (
+                "flights/20267",
+                keys("flights/2026/flights/20267"),
+                Below::Nothing,
+            ),
+            (
+                "flights/2026/x",
+                keys("flights/2026/x"),
+                keys("flights/2026/x"),
+            ),
+            ("../", keys("flights/2026/../"), Below::Nothing),
+        ] {
+            assert_eq!(limited.plain_prefix(prefix), plain, "{prefix}");
+            assert_eq!(limited.full_prefix(prefix), full, "{prefix}");
+        }
+        for (key, name) in [
+            ("flights/2026/a.mp4", "a.mp4"),
+            ("flights/2026/x/", "x/"),
+            // Its short name would mean another key.
+            (
+                "flights/2026/flights/2026/a.mp4",
+                "flights/2026/flights/2026/a.mp4",
+            ),
+        ] {
+            assert_eq!(limited.plain_of_key(key), name);
+            assert_eq!(limited.key_of_plain(name), key);
+        }
+        let open = Bucket::from("b");
+        assert_eq!(open.plain_prefix("x/y"), keys("x/y"));
+        assert_eq!(open.full_prefix(""), keys(""));
+        assert_eq!(open.plain_of_key("x/y"), "x/y");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use object_store::ObjectStore;
 use object_store::gcp::GoogleCloudStorageBuilder;
 
 use crate::bucket::Bucket;
@@ -11,7 +10,7 @@ use crate::error::{StorageError, StorageErrorKind};
 use crate::guard::GuardedConnector;
 use crate::name::Scheme;
 use crate::reads::ReadSettings;
-use crate::remote::{RemoteStore, Service, connections};
+use crate::remote::{Client, RemoteStore, Service, connections};
 
 const SERVICE: Service = Service {
     name: "GCS",
@@ -48,6 +47,6 @@ pub(crate) fn open(
                 "the GCS settings of the environment (GOOGLE_…) cannot work",
             )
         })?;
-        Ok(Arc::new(client) as Arc<dyn ObjectStore>)
+        Ok(Client::of(client))
     })
 }

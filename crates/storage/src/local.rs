@@ -4,6 +4,7 @@
 //! relative to the root's handle, so no `..` and no symlink leads out, whatever is renamed
 //! meanwhile.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, FileType, MetadataExt as _, OpenOptions};
 use tokio::sync::Semaphore;
 
 use crate::error::{StorageError, StorageErrorKind, shown};
+use crate::list::{Entry, Listing, Page};
 use crate::name::Location;
 use crate::object::{Object, ObjectSettings, Opened, Source, Version};
 
@@ -93,6 +95,29 @@ impl LocalStore {
         let version = file.version.clone();
         let object = Object::new(name, size, version, Source::Local(file), settings.clone());
         Ok(Opened { object, head, tail })
+    }
+
+    /// A page of what lies in a folder.
+    pub(crate) async fn list(&self, page: Page<'_>) -> Result<Listing, StorageError> {
+        let prefix = match page.prefix.strip_prefix("fs://") {
+            None if page.prefix.contains("://") => return Err(StorageError::outside(page.prefix)),
+            None => page.prefix.to_owned(),
+            Some(path) => (self.prefixes.iter())
+                .find_map(|own| path.strip_prefix(own.to_str()?)?.strip_prefix('/'))
+                .ok_or_else(|| StorageError::outside(page.prefix))?
+                .to_owned(),
+        };
+        let (folder, stem) = match prefix.rsplit_once('/') {
+            Some((folder, stem)) => (format!("{folder}/"), stem.to_owned()),
+            None => (String::new(), prefix),
+        };
+        let root = Arc::clone(&self.root);
+        let (limit, wanted) = (page.limit(), page.wanted);
+        let after = page.cursor.map(str::to_owned);
+        blocking(&self.gate, page.prefix, move || {
+            list_folder(&root, &folder, &stem, limit, after.as_deref(), wanted)
+        })
+        .await
     }
 
     /// The relative paths that a name may mean, the likeliest first.
@@ -205,6 +230,106 @@ impl LocalFile {
         read.map_err(failed)?;
         Ok(Bytes::from(buffer))
     }
+}
+
+/// The first names of a folder behind `after`; never more of them are held than a page has.
+fn list_folder(
+    root: &Dir,
+    folder: &str,
+    stem: &str,
+    limit: usize,
+    after: Option<&str>,
+    wanted: fn(&str) -> bool,
+) -> Result<Listing, StorageError> {
+    let failed = |e: io::Error| match e.kind() {
+        // It is a file: nothing lies below it.
+        io::ErrorKind::NotADirectory => StorageError::not_found(folder),
+        _ => from_io(folder, &e),
+    };
+    // A slash at the beginning, or two in a row, are in no name that a listing gives.
+    if folder == "/" || folder.starts_with('/') || folder.contains("//") || folder.contains('\0') {
+        return Err(StorageError::not_found(folder));
+    }
+    let path = Path::new(if folder.is_empty() { "." } else { folder });
+    let mut first = BTreeSet::new();
+    let mut more = false;
+    for entry in root.read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            // No name in UTF-8: no request can say it.
+            continue;
+        };
+        if !name.starts_with(stem) {
+            continue;
+        }
+        let full = format!("{folder}{name}");
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        let Some(key) = listed_as(root, &full, kind, wanted) else {
+            continue;
+        };
+        let beyond = first.len() >= limit && first.last().is_some_and(|last| *last < key);
+        if after.is_some_and(|after| key.as_str() <= after) {
+            continue;
+        }
+        more |= beyond;
+        if !beyond {
+            first.insert(key);
+            if first.len() > limit {
+                first.pop_last();
+                more = true;
+            }
+        }
+    }
+    let cursor = first.last().cloned();
+    let mut listing = Listing {
+        cursor: cursor.filter(|_| more),
+        ..Listing::default()
+    };
+    for name in first {
+        if name.ends_with('/') {
+            listing.folders.push(name);
+            continue;
+        }
+        // Removed meanwhile: not there.
+        let Ok(metadata) = root.metadata(&name) else {
+            continue;
+        };
+        if !metadata.is_file() {
+            continue;
+        }
+        let modified = metadata.modified().ok().map(|m| m.into_std());
+        let version = Version::File {
+            size: metadata.len(),
+            modified,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        };
+        listing
+            .objects
+            .push(Entry::new(name, metadata.len(), modified, version));
+    }
+    Ok(listing)
+}
+
+/// What an entry of a folder is listed as, a folder with a slash at its end; `None`: it is not.
+/// Where a symbolic link leads is looked at from the root, which it must not leave.
+fn listed_as(root: &Dir, name: &str, kind: FileType, wanted: fn(&str) -> bool) -> Option<String> {
+    if kind.is_dir() {
+        return Some(format!("{name}/"));
+    }
+    if kind.is_file() {
+        return wanted(name).then(|| name.to_owned());
+    }
+    if !kind.is_symlink() {
+        return None;
+    }
+    let metadata = root.metadata(name).ok()?;
+    if metadata.is_dir() {
+        return Some(format!("{name}/"));
+    }
+    (metadata.is_file() && wanted(name)).then(|| name.to_owned())
 }
 
 fn version_of(metadata: &std::fs::Metadata) -> Version {

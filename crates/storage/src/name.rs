@@ -37,6 +37,14 @@ const SCHEMES: [(&str, Scheme); 3] = [
     ("az://", Scheme::Azure),
 ];
 
+impl Scheme {
+    /// What names with a bucket begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        let own = SCHEMES.iter().find(|(_, scheme)| *scheme == self);
+        own.map_or("", |(prefix, _)| prefix)
+    }
+}
+
 impl<'a> Location<'a> {
     /// Takes a name apart.
     pub(crate) fn parse(name: &'a str) -> Result<Self, StorageError> {

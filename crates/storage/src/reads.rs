@@ -22,12 +22,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use object_store::list::{PaginatedListOptions, PaginatedListResult};
 use object_store::path::Path;
-use object_store::{GetRange, ObjectMeta, ObjectStore};
+use object_store::{GetRange, ObjectMeta};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::counters::CounterCells;
 use crate::error::StorageError;
+use crate::remote::Client;
 
 use self::flight::Flights;
 use self::gate::Gated;
@@ -108,7 +110,7 @@ struct Flight {
 impl Reads {
     /// `service` names what it speaks to, in errors.
     pub(crate) fn new(
-        client: Arc<dyn ObjectStore>,
+        client: Client,
         service: &'static str,
         gate: &Gate,
         settings: ReadSettings,
@@ -158,5 +160,17 @@ impl Reads {
     pub(crate) async fn look(&self, ask: &Ask) -> Result<ObjectMeta, StorageError> {
         let wire = self.stack.inner().inner().inner();
         wire.head(ask).await.map_err(|failure| failure.error)
+    }
+
+    /// A page of the keys that begin so.
+    pub(crate) async fn list(
+        &self,
+        name: &str,
+        prefix: &str,
+        options: PaginatedListOptions,
+    ) -> Result<PaginatedListResult, StorageError> {
+        let wire = self.stack.inner().inner().inner();
+        let ask = || wire.list(name, prefix, options.clone());
+        retry::again(&self.counters, ask).await
     }
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Below, Bucket};
 use crate::counters::CounterCells;
 use crate::error::{StorageError, StorageErrorKind, shown};
+use crate::list::{Entry, Listing, Page};
 use crate::name::{Location, Scheme};
 use crate::object::{Object, ObjectSettings, Opened, Source, Version};
 use crate::reads::{Ask, Gate, Part, ReadSettings, Reads};
@@ -23,6 +25,22 @@ const KEY_BYTES: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// As long as servers and what stands before them keep idle connections, about.
 const KEEP_IDLE: Duration = Duration::from_secs(90);
+
+/// A bucket's client, by both of its sides.
+pub(crate) struct Client {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) pages: Arc<dyn PaginatedListStore>,
+}
+
+impl Client {
+    pub(crate) fn of<C: ObjectStore + PaginatedListStore>(client: C) -> Self {
+        let client = Arc::new(client);
+        Self {
+            objects: Arc::clone(&client) as Arc<dyn ObjectStore>,
+            pages: client,
+        }
+    }
+}
 
 /// What differs between the services.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +113,7 @@ impl RemoteStore {
         buckets: &[Bucket],
         settings: ReadSettings,
         counters: &Arc<CounterCells>,
-        client: impl Fn(&Bucket) -> Result<Arc<dyn ObjectStore>, StorageError>,
+        client: impl Fn(&Bucket) -> Result<Client, StorageError>,
     ) -> Result<Self, StorageError> {
         Bucket::check_all(service.name, buckets)?;
         let gate = Gate::new(CONCURRENT_REQUESTS);
@@ -132,6 +150,90 @@ impl RemoteStore {
         let source = Source::Remote(object);
         let object = Object::new(name, meta.size, version, source, settings.clone());
         Ok(Opened { object, head, tail })
+    }
+
+    /// A page of what lies below a prefix.
+    pub(crate) async fn list(&self, page: Page<'_>) -> Result<Listing, StorageError> {
+        /// Pages of the service that are looked through for one of ours.
+        const MOST_REQUESTS: usize = 8;
+        let outside = || StorageError::outside(page.prefix);
+        let own_scheme = self.service.scheme.prefix();
+        let (bucket, place) = if let Some(rest) = page.prefix.strip_prefix(own_scheme) {
+            let (name, keys) = rest.split_once('/').unwrap_or((rest, ""));
+            let mut buckets = self.buckets.iter();
+            let bucket = buckets.find(|b| b.bucket.name == name);
+            let bucket = bucket.ok_or_else(outside)?;
+            (bucket, bucket.bucket.full_prefix(keys))
+        } else if page.prefix.contains("://") {
+            return Err(outside());
+        } else {
+            let bucket = self.buckets.first().ok_or_else(outside)?;
+            (bucket, bucket.bucket.plain_prefix(page.prefix))
+        };
+        let full = page.prefix.starts_with(own_scheme);
+        let name = |key: &str| {
+            if full {
+                format!("{own_scheme}{}/{key}", bucket.bucket.name)
+            } else {
+                bucket.bucket.plain_of_key(key).to_owned()
+            }
+        };
+        let prefix = match place {
+            Below::Keys(prefix) => prefix,
+            Below::OnTheWay(folder) => {
+                return Ok(Listing {
+                    folders: vec![name(&folder)],
+                    ..Listing::default()
+                });
+            }
+            Below::Nothing => return Err(outside()),
+        };
+        let mut listing = Listing {
+            cursor: page.cursor.map(str::to_owned),
+            ..Listing::default()
+        };
+        if page.prefix.is_empty() && page.cursor.is_none() {
+            let others = self.buckets.iter().skip(1);
+            listing
+                .folders
+                .extend(others.map(|b| format!("{own_scheme}{}/", b.bucket.name)));
+        }
+        for _ in 0..MOST_REQUESTS {
+            let left = page
+                .limit()
+                .saturating_sub(listing.folders.len() + listing.objects.len());
+            let options = PaginatedListOptions {
+                delimiter: Some("/".into()),
+                max_keys: Some(left.max(1)),
+                page_token: listing.cursor.take(),
+                ..PaginatedListOptions::default()
+            };
+            let found = bucket.reads.list(page.prefix, &prefix, options).await?;
+            let below = |key: &str| key.starts_with(&prefix) && bucket.bucket.allows(key);
+            for folder in found.result.common_prefixes {
+                let key = format!("{folder}/");
+                if below(&key) {
+                    listing.folders.push(name(&key));
+                }
+            }
+            for meta in found.result.objects {
+                let key = meta.location.as_ref();
+                let name = name(key);
+                if below(key) && key.len() <= KEY_BYTES && (page.wanted)(&name) {
+                    let modified = Some(meta.last_modified.into());
+                    let version = version_of(&meta);
+                    listing
+                        .objects
+                        .push(Entry::new(name, meta.size, modified, version));
+                }
+            }
+            listing.cursor = found.page_token;
+            let count = listing.folders.len() + listing.objects.len();
+            if listing.cursor.is_none() || count >= page.limit() {
+                break;
+            }
+        }
+        Ok(listing)
     }
 
     /// The key, as it is. Keys that the client library would change on the way (a slash at an
@@ -308,6 +410,23 @@ mod tests {
 
     use super::*;
 
+    /// The store in memory lists no pages; a real server's are tested with it.
+    struct NoPages;
+
+    #[async_trait::async_trait]
+    impl PaginatedListStore for NoPages {
+        async fn list_paginated(
+            &self,
+            _: Option<&str>,
+            _: PaginatedListOptions,
+        ) -> object_store::Result<object_store::list::PaginatedListResult> {
+            Err(object_store::Error::NotImplemented {
+                operation: "list".into(),
+                implementer: "the test".into(),
+            })
+        }
+    }
+
     /// A service of one bucket, in memory.
     struct Place {
         memory: Arc<InMemory>,
@@ -337,7 +456,12 @@ mod tests {
                 &["b".into()],
                 reads,
                 &settings.counters,
-                move |_| Ok(Arc::clone(&client) as Arc<dyn ObjectStore>),
+                move |_| {
+                    Ok(Client {
+                        objects: Arc::clone(&client) as Arc<dyn ObjectStore>,
+                        pages: Arc::new(NoPages),
+                    })
+                },
             );
             Self {
                 memory,

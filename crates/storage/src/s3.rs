@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use url::Url;
 
@@ -16,7 +15,7 @@ use crate::guard::GuardedConnector;
 use crate::name::Scheme;
 use crate::profile;
 use crate::reads::ReadSettings;
-use crate::remote::{RemoteStore, Service, connections};
+use crate::remote::{Client, RemoteStore, Service, connections};
 
 const SERVICE: Service = Service {
     name: "S3",
@@ -163,7 +162,7 @@ fn open_in(
                 e.to_string().lines().next().unwrap_or_default()
             ))
         })?;
-        Ok(Arc::new(client) as Arc<dyn ObjectStore>)
+        Ok(Client::of(client))
     })
 }
 

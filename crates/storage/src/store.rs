@@ -11,6 +11,7 @@ use crate::counters::{CounterCells, Counters};
 use crate::deadline::within;
 use crate::error::StorageError;
 use crate::gcs::{self, GcsConfig};
+use crate::list::{Listing, Page};
 use crate::local::LocalStore;
 use crate::name::Location;
 use crate::object::{ObjectSettings, Opened};
@@ -144,6 +145,22 @@ impl Store {
             tracing::warn!(%error, "refused a name");
         }
         opened
+    }
+
+    /// A page of what lies below a prefix: a path below the root, the beginning of keys of the
+    /// first bucket, or `s3://bucket/` and the beginning of its keys. Where there are several
+    /// buckets, the first page of the empty prefix names the others as folders.
+    ///
+    /// # Errors
+    /// No such folder, a name that leads outside, a store that does not deliver.
+    pub async fn list(&self, page: Page<'_>) -> Result<Listing, StorageError> {
+        within(self.settings.timeout, page.prefix, async {
+            match &self.backend {
+                Backend::Local(store) => store.list(page).await,
+                Backend::Remote(store) => store.list(page).await,
+            }
+        })
+        .await
     }
 
     /// What has been read so far, by this store, its clones and their objects.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use storage::{StorageError, StorageErrorKind, Store};
+use storage::{Page, StorageError, StorageErrorKind, Store};
 use tempfile::TempDir;
 
 /// A folder with a store's root `data` and a secret beside it.
@@ -368,5 +368,111 @@ async fn many_readers_share_a_file() {
         let (i, bytes) = reader.await.unwrap();
         let start = i as usize * 900;
         assert_eq!(bytes.unwrap()[..], content[start..start + 1000]);
+    }
+}
+
+/// All pages of a listing, of so many entries each: folders, then objects.
+async fn listed(store: &Store, prefix: &str, limit: usize) -> Result<Vec<String>, StorageError> {
+    let wanted = |name: &str| name.ends_with(".h265");
+    let (mut all, mut cursor): (Vec<String>, Option<String>) = (Vec::new(), None);
+    loop {
+        let page = Page {
+            prefix,
+            limit,
+            cursor: cursor.as_deref(),
+            wanted,
+        };
+        let page = store.list(page).await?;
+        assert!(page.folders.len() + page.objects.len() <= limit);
+        all.extend(page.folders);
+        for entry in page.objects {
+            let opened = store.open(&entry.name, 1, 1).await?;
+            assert_eq!(opened.object.size(), entry.size);
+            assert_eq!(*opened.object.version(), entry.version);
+            assert!(entry.modified.is_some());
+            all.push(entry.name);
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            all.sort();
+            return Ok(all);
+        }
+    }
+}
+
+#[tokio::test]
+async fn folders_are_listed_page_by_page() {
+    let place = Place::new();
+    let root = place.root();
+    for name in [
+        "no.txt",
+        "c d.h265",
+        "видео.h265",
+        "frame.jpg",
+        "a%2Fb.h265",
+    ] {
+        fs::write(root.join(name), b"x").unwrap();
+    }
+    fs::create_dir_all(root.join("x/frame.jpg/y")).unwrap();
+    fs::write(root.join("x/frame.jpg/v.h265"), b"x").unwrap();
+    symlink("sub", root.join("within")).unwrap();
+    symlink("../a.h265", root.join("sub/up.h265")).unwrap();
+    // None of these may be seen.
+    symlink("../secret", root.join("out.h265")).unwrap();
+    symlink(place.folder.path(), root.join("outside")).unwrap();
+    symlink("/", root.join("slash")).unwrap();
+    symlink("round", root.join("round")).unwrap();
+    symlink("absent", root.join("dangling.h265")).unwrap();
+    for limit in [1, 2, 3, 1000] {
+        assert_eq!(
+            listed(&place.store, "", limit).await.unwrap(),
+            [
+                "a%2Fb.h265",
+                "a.h265",
+                "c d.h265",
+                "sub/",
+                "within/",
+                "x/",
+                "видео.h265"
+            ]
+        );
+    }
+    let check = async |prefix: &str, expected: &[&str]| {
+        let found = listed(&place.store, prefix, 2).await.unwrap();
+        assert_eq!(found, expected, "{prefix}");
+    };
+    check("sub/", &["sub/b.h265", "sub/up.h265"]).await;
+    check("within/", &["within/b.h265", "within/up.h265"]).await;
+    check("s", &["sub/"]).await;
+    check("x/", &["x/frame.jpg/"]).await;
+    check("x/frame.jpg/", &["x/frame.jpg/v.h265", "x/frame.jpg/y/"]).await;
+    check("x/frame.jpg/v", &["x/frame.jpg/v.h265"]).await;
+    check("nothing", &[]).await;
+    let absolute = format!("fs://{}/sub/", root.display());
+    check(&absolute, &["sub/b.h265", "sub/up.h265"]).await;
+}
+
+#[tokio::test]
+async fn nothing_outside_the_root_is_listed() {
+    let place = Place::new();
+    let root = place.root();
+    symlink(place.folder.path(), root.join("outside")).unwrap();
+    let beside = format!("fs://{}/", place.folder.path().display());
+    for prefix in [
+        "../",
+        "outside/",
+        "sub/../../",
+        "/",
+        "//",
+        "/etc/",
+        "a.h265/",
+        "absent/",
+        "s3://b/",
+        "fs:///",
+        "sub\0/",
+        &beside,
+    ] {
+        let error = listed(&place.store, prefix, 10).await.unwrap_err();
+        assert!(error.kind().reads_as_not_found(), "{prefix}: {error:?}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use storage::{Bucket, ReadOptions, S3Config, StorageErrorKind, Store, StoreConfig};
+use storage::{Bucket, Page, ReadOptions, S3Config, StorageErrorKind, Store, StoreConfig};
 use testkit::garage::Garage;
 
 struct Place {
@@ -285,6 +285,115 @@ async fn several_buckets_are_served_each_below_its_prefix() {
         whole(&some, "secret").await,
         Err(StorageErrorKind::NotFound)
     );
+}
+
+/// All pages of a listing, of so many entries each.
+async fn listed(store: &Store, prefix: &str, limit: usize) -> Vec<String> {
+    let wanted = |name: &str| name.ends_with(".h265");
+    let (mut all, mut cursor): (Vec<String>, Option<String>) = (Vec::new(), None);
+    loop {
+        let page = Page {
+            prefix,
+            limit,
+            cursor: cursor.as_deref(),
+            wanted,
+        };
+        let page = store.list(page).await.unwrap();
+        all.extend(page.folders);
+        for entry in page.objects {
+            let opened = store.open(&entry.name, 1, 1).await.unwrap();
+            assert_eq!(opened.object.size(), entry.size);
+            assert_eq!(*opened.object.version(), entry.version);
+            assert!(entry.modified.is_some());
+            all.push(entry.name);
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            all.sort();
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn buckets_are_listed_each_below_its_prefix() {
+    let place = Place::new();
+    place.garage.add_bucket("lab").unwrap();
+    let lab = writer(&place.garage, "lab");
+    for key in [
+        "flights/a.h265",
+        "flights/b c.h265",
+        "flights/notes.txt",
+        "flights/frame.jpg/видео.h265",
+        "flights/y/z/deep.h265",
+        "secret.h265",
+    ] {
+        place.put(key, b"video").await;
+    }
+    put(&lab, "public/a.h265", b"lab").await;
+    put(&lab, "publicity/a.h265", b"no").await;
+    let store = |prefixes: &str| {
+        Store::s3(S3Config {
+            buckets: Bucket::list("videos,lab", prefixes).unwrap(),
+            ..place.config()
+        })
+        .unwrap()
+    };
+    let (all, some) = (store(""), store("flights,lab=public/"));
+    for limit in [1, 2, 1000] {
+        let check = async |store: &Store, prefix: &str, expected: &[&str]| {
+            let found = listed(store, prefix, limit).await;
+            assert_eq!(found, expected, "{prefix} {limit}");
+        };
+        check(&all, "", &["flights/", "s3://lab/", "secret.h265"]).await;
+        check(
+            &all,
+            "flights/",
+            &[
+                "flights/a.h265",
+                "flights/b c.h265",
+                "flights/frame.jpg/",
+                "flights/y/",
+            ],
+        )
+        .await;
+        check(
+            &all,
+            "flights/frame.jpg/",
+            &["flights/frame.jpg/видео.h265"],
+        )
+        .await;
+        check(&all, "flights/y/z", &["flights/y/z/"]).await;
+        check(&all, "s3://videos/sec", &["s3://videos/secret.h265"]).await;
+        check(
+            &all,
+            "s3://lab/",
+            &["s3://lab/public/", "s3://lab/publicity/"],
+        )
+        .await;
+        check(&all, "absent/", &[]).await;
+        // Plain names are as short as they may be, below the prefix.
+        check(
+            &some,
+            "",
+            &["a.h265", "b c.h265", "frame.jpg/", "s3://lab/", "y/"],
+        )
+        .await;
+        check(&some, "y/", &["y/z/"]).await;
+        check(&some, "s3://lab/", &["s3://lab/public/"]).await;
+        check(&some, "s3://lab/public/", &["s3://lab/public/a.h265"]).await;
+        check(&some, "s3://videos/", &["s3://videos/flights/"]).await;
+    }
+    for outside in ["s3://lab/publicity/", "s3://other/", "gs://lab/", "fs:///"] {
+        let page = Page {
+            prefix: outside,
+            limit: 10,
+            cursor: None,
+            wanted: |_| true,
+        };
+        let error = some.list(page).await.unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::OutsideStore, "{outside}");
+    }
 }
 
 #[tokio::test]

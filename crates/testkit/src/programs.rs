@@ -51,6 +51,9 @@ const SERVER_VARIABLES: &[&str] = &[
     "MAX_FRAMES_PER_MESSAGE",
     "MAX_MESSAGE_BYTES",
     "MAX_OUTBOX_BYTES",
+    "CORS_ORIGIN",
+    "HTTP_LIFETIME",
+    "MAX_HTTP_REQUESTS",
     "LOG_LEVEL",
 ];
 

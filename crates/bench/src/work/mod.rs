@@ -4,6 +4,7 @@ mod ahead;
 mod burst;
 mod cold;
 mod crowd;
+mod http;
 mod many;
 mod memory;
 mod s3;
@@ -59,13 +60,15 @@ pub(crate) enum Section {
     Memory,
     /// Frames out of a bucket
     S3,
+    /// Frames by URL
+    Http,
     /// Drags in the page, in a browser
     Viewer,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -75,6 +78,7 @@ impl Section {
         Self::Clients,
         Self::Memory,
         Self::S3,
+        Self::Http,
         Self::Viewer,
     ];
 
@@ -90,6 +94,7 @@ impl Section {
             Self::Clients => crowd::measure(bench, report).await,
             Self::Memory => memory::measure(bench, report).await,
             Self::S3 => s3::measure(bench, report).await,
+            Self::Http => http::measure(bench, report).await,
             Self::Viewer => viewer::measure(bench, report).await,
         };
         match done {

@@ -5,10 +5,12 @@ mod begun;
 mod decoder;
 mod memory;
 mod picture;
+mod still;
 
 pub use decoder::{DEFAULT_MAX_PIXELS, HevcDecoder, Threading};
 pub use memory::give_back_large_blocks;
 pub use picture::{Chroma, Picture, PictureType, Plane, Rows};
+pub(crate) use still::{Planes420, encode, has_encoder};
 
 use std::ffi::CStr;
 use std::sync::Once;

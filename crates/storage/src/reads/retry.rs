@@ -155,6 +155,27 @@ impl Partial {
     }
 }
 
+/// Asks again as long as what failed may pass.
+pub(super) async fn again<T, F: Future<Output = Result<T, Failure>>>(
+    counters: &CounterCells,
+    ask: impl Fn() -> F,
+) -> Result<T, StorageError> {
+    let mut failures = 0;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) if !failure.may_pass || failures >= RETRIES => return Err(failure.error),
+            Err(failure) => {
+                let pause = pause(failures, rand::random());
+                tracing::debug!(error = %failure.error, ?pause, "a request is tried again");
+                failures += 1;
+                sleep(pause).await;
+                counters.retry();
+            }
+        }
+    }
+}
+
 fn received(partial: &Option<Partial>) -> usize {
     partial.as_ref().map_or(0, |p| p.bytes.len())
 }

@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::client::{HttpError, HttpErrorKind};
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::list::{PaginatedListOptions, PaginatedListResult};
+use object_store::{GetOptions, ObjectMeta, ObjectStoreExt};
 use tokio::time::timeout;
 
 use super::{Ask, Begin, Begun, Failure};
 use crate::counters::CounterCells;
 use crate::error::{StorageError, StorageErrorKind, shown};
 use crate::guard::{Refused, may_pass};
+use crate::remote::Client;
 
 /// Sends each request once.
 pub(crate) struct Wire {
-    client: Arc<dyn ObjectStore>,
+    client: Client,
     words: Words,
     /// How long nothing may come.
     stall: Duration,
@@ -25,7 +27,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(super) fn new(
-        client: Arc<dyn ObjectStore>,
+        client: Client,
         service: &'static str,
         stall: Duration,
         counters: &Arc<CounterCells>,
@@ -40,9 +42,27 @@ impl Wire {
 
     pub(super) async fn head(&self, ask: &Ask) -> Result<ObjectMeta, Failure> {
         self.counters.request();
-        match timeout(self.stall, self.client.head(&ask.path)).await {
+        match timeout(self.stall, self.client.objects.head(&ask.path)).await {
             Ok(answer) => answer.map_err(|e| self.words.failure(&ask.name, &e)),
             Err(_) => Err(self.words.stalled(&ask.name)),
+        }
+    }
+}
+
+impl Wire {
+    /// A page of the keys that begin so; `name` is how errors call it.
+    pub(super) async fn list(
+        &self,
+        name: &str,
+        prefix: &str,
+        options: PaginatedListOptions,
+    ) -> Result<PaginatedListResult, Failure> {
+        self.counters.request();
+        let prefix = Some(prefix).filter(|p| !p.is_empty());
+        let listing = self.client.pages.list_paginated(prefix, options);
+        match timeout(self.stall, listing).await {
+            Ok(page) => page.map_err(|e| self.words.failure(name, &e)),
+            Err(_) => Err(self.words.stalled(name)),
         }
     }
 }
@@ -55,10 +75,11 @@ impl Begin for Wire {
             ..GetOptions::default()
         };
         self.counters.request();
-        let answer = match timeout(self.stall, self.client.get_opts(&ask.path, options)).await {
-            Ok(answer) => answer.map_err(|e| self.words.failure(&ask.name, &e))?,
-            Err(_) => return Err(self.words.stalled(&ask.name)),
-        };
+        let answer =
+            match timeout(self.stall, self.client.objects.get_opts(&ask.path, options)).await {
+                Ok(answer) => answer.map_err(|e| self.words.failure(&ask.name, &e))?,
+                Err(_) => return Err(self.words.stalled(&ask.name)),
+            };
         let (meta, range) = (answer.meta.clone(), answer.range.clone());
         Ok(Begun {
             meta,

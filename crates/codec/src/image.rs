@@ -1,4 +1,4 @@
-//! Planes to a JPEG image, by libjpeg-turbo.
+//! A picture to an image: JPEG by libjpeg-turbo here, other formats in [`crate::format`].
 
 use media::{ColourDescription, Orientation};
 use turbojpeg::{Compressor, Image, OutputBuf, PixelFormat, Subsamp, YuvPlanesImage};
@@ -6,16 +6,18 @@ use turbojpeg::{Compressor, Image, OutputBuf, PixelFormat, Subsamp, YuvPlanesIma
 use crate::CodecError;
 use crate::colour::resolve;
 use crate::convert::{subsampling, to_jpeg_planes};
+use crate::format::{self, Format};
 use crate::libav::{Picture, Plane};
 use crate::planes::{Grid, PlanesBuf, Subsampling};
 use crate::rendition::Rendition;
+use crate::rgb::{Rgb, to_rgb};
 use crate::scale::Scaler;
 
 /// The largest side that libjpeg takes (`JPEG_MAX_DIMENSION`).
 const MAX_SIDE: usize = 65500;
 
 /// Encodes pictures. Holds the encoder and its buffers; to be kept and used again.
-pub struct JpegEncoder {
+pub struct ImageEncoder {
     compressor: Compressor,
     planes: PlanesBuf,
     scaler: Scaler,
@@ -25,13 +27,13 @@ pub struct JpegEncoder {
     output: Vec<u8>,
 }
 
-impl std::fmt::Debug for JpegEncoder {
+impl std::fmt::Debug for ImageEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JpegEncoder").finish_non_exhaustive()
+        f.debug_struct("ImageEncoder").finish_non_exhaustive()
     }
 }
 
-impl JpegEncoder {
+impl ImageEncoder {
     /// An encoder.
     ///
     /// # Errors
@@ -67,7 +69,12 @@ impl JpegEncoder {
         if orientation.swaps_axes() {
             displayed = (displayed.1, displayed.0);
         }
-        let (width, height) = rendition.size(displayed.0, displayed.1);
+        let layout = rendition.layout(displayed.0, displayed.1);
+        let (width, height) = layout.size;
+        if rendition.format == Format::Png {
+            let rgb = to_rgb(picture, colour, orientation).scaled(&layout)?;
+            return Ok(Converted(Kind::Rgb(rgb)));
+        }
         if width > MAX_SIDE || height > MAX_SIDE {
             return Err(CodecError::TooLargeForJpeg { width, height });
         }
@@ -80,8 +87,7 @@ impl JpegEncoder {
             None => {
                 to_jpeg_planes(picture, colour, orientation, &mut self.planes);
                 let planes = if scaled {
-                    let size = (width, height);
-                    self.scaler.scale(&self.planes, size, &mut self.scaled)?;
+                    self.scaler.scale(&self.planes, &layout, &mut self.scaled)?;
                     &self.scaled
                 } else {
                     &self.planes
@@ -89,18 +95,19 @@ impl JpegEncoder {
                 (planes.subsampling(), views(planes))
             }
         };
-        Ok(Converted {
+        Ok(Converted(Kind::Planes(Planes {
             compressor: &mut self.compressor,
             output: &mut self.output,
+            format: rendition.format,
             quality,
             width,
             height,
             subsampling,
             planes,
-        })
+        })))
     }
 
-    /// [`JpegEncoder::convert`], then [`Converted::compress`].
+    /// [`ImageEncoder::convert`], then [`Converted::compress`].
     ///
     /// # Errors
     /// Those of both.
@@ -116,10 +123,19 @@ impl JpegEncoder {
     }
 }
 
-/// The planes of an image, ready to be compressed.
-pub struct Converted<'a> {
+/// An image, ready to be compressed.
+pub struct Converted<'a>(Kind<'a>);
+
+enum Kind<'a> {
+    Planes(Planes<'a>),
+    Rgb(Rgb),
+}
+
+/// The planes of an image.
+struct Planes<'a> {
     compressor: &'a mut Compressor,
     output: &'a mut Vec<u8>,
+    format: Format,
     quality: u8,
     width: usize,
     height: usize,
@@ -130,9 +146,8 @@ pub struct Converted<'a> {
 impl std::fmt::Debug for Converted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Converted")
-            .field("width", &self.width)
-            .field("height", &self.height)
-            .field("subsampling", &self.subsampling)
+            .field("width", &self.width())
+            .field("height", &self.height())
             .finish_non_exhaustive()
     }
 }
@@ -140,22 +155,26 @@ impl std::fmt::Debug for Converted<'_> {
 impl Converted<'_> {
     /// Columns of the image.
     pub fn width(&self) -> usize {
-        self.width
+        match &self.0 {
+            Kind::Planes(planes) => planes.width,
+            Kind::Rgb(rgb) => rgb.width,
+        }
     }
 
     /// Rows of the image.
     pub fn height(&self) -> usize {
-        self.height
+        match &self.0 {
+            Kind::Planes(planes) => planes.height,
+            Kind::Rgb(rgb) => rgb.height,
+        }
     }
 
     /// The rows of a plane (0 luma, 1 Cb, 2 Cr), top to bottom; none where there is no such plane.
     pub fn rows(&self, plane: usize) -> impl Iterator<Item = &[u8]> {
-        let view = self.planes.get(plane).copied().unwrap_or_default();
-        let (sx, sy) = match plane {
-            0 => (0, 0),
-            _ => self.subsampling.shifts(),
+        let (view, (width, height)) = match &self.0 {
+            Kind::Planes(planes) => planes.view(plane),
+            Kind::Rgb(_) => (View::default(), (0, 0)),
         };
-        let (width, height) = (self.width.div_ceil(1 << sx), self.height.div_ceil(1 << sy));
         (0..height).map_while(move |y| {
             let start = y * view.stride;
             view.samples.get(start..start + width)
@@ -167,6 +186,40 @@ impl Converted<'_> {
     /// # Errors
     /// [`CodecError::Encode`].
     pub fn compress(self) -> Result<Vec<u8>, CodecError> {
+        let planes = match self.0 {
+            Kind::Rgb(rgb) => return format::png(&rgb),
+            Kind::Planes(planes) => planes,
+        };
+        let quality = planes.quality;
+        match planes.format {
+            Format::Webp => format::webp(&planes.source(), quality),
+            Format::Avif => format::avif(&planes.source(), quality),
+            Format::Jpeg | Format::Png => planes.jpeg(),
+        }
+    }
+}
+
+impl<'a> Planes<'a> {
+    fn view(&self, plane: usize) -> (View<'a>, (usize, usize)) {
+        let view = self.planes.get(plane).copied().unwrap_or_default();
+        let (sx, sy) = match plane {
+            0 => (0, 0),
+            _ => self.subsampling.shifts(),
+        };
+        let size = (self.width.div_ceil(1 << sx), self.height.div_ceil(1 << sy));
+        (view, size)
+    }
+
+    fn source(&self) -> format::Source<'a> {
+        format::Source {
+            width: self.width,
+            height: self.height,
+            subsampling: self.subsampling,
+            planes: self.planes.map(|view| (view.samples, view.stride)),
+        }
+    }
+
+    fn jpeg(self) -> Result<Vec<u8>, CodecError> {
         let Self {
             compressor,
             output: buffer,
@@ -175,6 +228,7 @@ impl Converted<'_> {
             height,
             subsampling,
             planes: [luma, cb, cr],
+            ..
         } = self;
         compressor.set_quality(i32::from(quality)).map_err(failed)?;
         let subsamp = match subsampling {

@@ -1,0 +1,44 @@
+//! `GET /v1/openapi.json`: the API, described from the code that serves it.
+
+use std::sync::OnceLock;
+
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use utoipa::OpenApi;
+
+use super::gop::{GopHeader, GopUnit};
+use super::problem::{FrameRange, Problem};
+use super::{clip, frame, gop, index, info, list, storyboard};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "bucket-streamer",
+        description = "Any single frame of an H.265 video in a bucket, exact",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    paths(
+        list::list,
+        info::info,
+        index::index,
+        frame::frame,
+        storyboard::storyboard,
+        clip::clip,
+        gop::gop
+    ),
+    components(schemas(Problem, FrameRange, GopHeader, GopUnit))
+)]
+struct Document;
+
+/// The document, made once.
+pub(super) async fn openapi() -> Response {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = TEXT.get_or_init(|| Document::openapi().to_json().unwrap_or_default().into());
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, text.clone()).into_response()
+}
