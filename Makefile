@@ -2,7 +2,7 @@
 # but Rust, make and git.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps test-deps tools fmt lint bench bench-peers clean
+.PHONY: help demo test build deps tools fmt lint bench bench-peers clean
 
 CARGO = cargo
 
@@ -12,7 +12,8 @@ help: ## show this list
 demo: deps ## install what is missing, build, make a video, serve it, request frames (PORT=3000, KEEP_SERVING=1)
 	@bash scripts/demo.sh
 
-test: test-deps tools ## install what is missing, build, run every test
+test: tools ## install what is missing, build, run every test
+	@bash scripts/install-deps.sh tests
 	@bash scripts/test.sh
 
 build: deps ## build the three programs into target/release
@@ -20,9 +21,6 @@ build: deps ## build the three programs into target/release
 
 deps: ## install missing system packages (Debian, Ubuntu), or name them (Fedora, macOS)
 	@bash scripts/install-deps.sh
-
-test-deps: ## install what the tests need beside that: a browser, two caches
-	@bash scripts/install-deps.sh tests
 
 tools: deps ## build the S3 server that tests need, once, into the user's cache folder
 	@bash scripts/install-tools.sh garage
@@ -33,7 +31,7 @@ fmt: ## format the code
 lint: deps ## formatting, clippy, licences and advisories
 	@bash scripts/lint.sh
 
-bench: test-deps tools ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
+bench: tools ## measure the server and others side by side (QUICK=1, ONLY=cold,warm, MEMORY_MINUTES=30)
 	@bash scripts/install-deps.sh bench
 	@bash scripts/bench.sh $${QUICK:+--quick} $${ONLY:+--only "$$ONLY"} $${MEMORY_MINUTES:+--memory-minutes "$$MEMORY_MINUTES"}
 

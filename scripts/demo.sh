@@ -70,5 +70,5 @@ say "JPEG files: $root/$out/frames"
 if [ "$keep_serving" = 0 ]; then
     exit 0
 fi
-say "still serving on http://$address (WebSocket at ws://$address/ws); Ctrl-C ends it"
+say "still serving: open http://$address in a browser (WebSocket at ws://$address/ws); Ctrl-C ends it"
 wait "$server"

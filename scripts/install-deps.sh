@@ -72,22 +72,23 @@ check() {
                 # Caches to put before the server.
                 has_daemon nginx || lacks "nginx" nginx-light
                 has_daemon varnishd || lacks "Varnish" varnish
-                # The viewer is tested in a real browser.
-                has_browser || lacks "Chromium" "$(browser_package)"
+                has_browser || lacks "Chromium" "$browser"
                 ;;
-            bench) has wrk || lacks "wrk" wrk ;;
+            bench)
+                has wrk || lacks "wrk" wrk
+                has_browser || lacks "Chromium" "$browser"
+                ;;
             *) die "no such needs: $need" ;;
         esac
     done
 }
+# The viewer is tested and measured in a real browser. Ubuntu has it as a snap, under another name.
 has_browser() {
     [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome ||
         has google-chrome-stable || any_file "/Applications/Google Chrome.app"
 }
-# Ubuntu has it as a snap, under another name.
-browser_package() {
-    grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && echo chromium-browser || echo chromium
-}
+browser=chromium
+if grep -qs '^ID=ubuntu' /etc/os-release; then browser=chromium-browser; fi
 has_daemon() { has "$1" || any_file "/usr/sbin/$1" "/usr/local/sbin/$1"; }
 
 check "$@"
@@ -101,7 +102,7 @@ Install them with Homebrew and run this again:
     xcode-select --install
     brew install ffmpeg pkg-config cmake nasm
     brew install nginx varnish wrk    # tests and benchmarks
-    brew install --cask google-chrome    # for the tests of the viewer
+    brew install --cask google-chrome    # the same
 TEXT
     exit 1
 elif has apt-get; then
@@ -131,16 +132,15 @@ elif has dnf; then
 Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265: ffmpeg and
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
-    sudo dnf install chromium    # for the tests of the viewer
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
-    sudo dnf install nginx varnish wrk    # tests and benchmarks
+    sudo dnf install nginx varnish wrk chromium    # tests and benchmarks
 TEXT
     exit 1
 else
     cat >&2 <<'TEXT'
 Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
 pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files; for
-the tests, Chromium.
+the tests, nginx, Varnish and Chromium.
 TEXT
     exit 1
 fi

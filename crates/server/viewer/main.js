@@ -187,7 +187,7 @@ function welcome() {
     look("empty", {
       icon: "folder",
       title: "The bucket is empty",
-      text: "Put H.265 videos into it (MP4, MOV, or raw .h265 streams), and load this page again.",
+      text: "Put H.265 videos into it: MP4, MOV, or raw .h265 streams.",
       action: { label: "Look again", run: () => library.open("") },
     });
   } else look("welcome", { title: "Choose a video", text: "Any frame of it, exact." });

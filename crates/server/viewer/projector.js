@@ -4,6 +4,8 @@
 // what comes is drawn if nothing newer has been. Pictures that came stay here compressed, so that going
 // back and forth asks nobody.
 
+import { Refusal } from "./link.js";
+
 /** Bytes of compressed pictures that are kept. */
 const KEPT = 48 << 20;
 
@@ -254,7 +256,8 @@ export class Projector extends EventTarget {
       image.close();
     } catch (error) {
       if (!fetching.signal.aborted && video === this.#video) {
-        this.#failed(turn, frame, { error: error.code ?? "undecoded", message: error.message });
+        const code = error instanceof Refusal ? error.code : "undecoded";
+        this.#failed(turn, frame, { error: code, message: error.message });
       }
     }
   }

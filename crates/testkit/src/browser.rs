@@ -47,7 +47,7 @@ pub fn program() -> Result<PathBuf> {
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
         .chain(["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome".into()])
         .find(|program| program.is_file());
-    found.context("Chromium is not installed: run `make test-deps`, or set CHROMIUM to its path")
+    found.context("Chromium is not installed: run `scripts/install-deps.sh tests`, or set CHROMIUM to its path")
 }
 
 type Replies = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
