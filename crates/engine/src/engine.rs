@@ -17,7 +17,7 @@ use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::error::{EngineError, FrameError, OpenError};
 use crate::listing::{Verdicts, VideoListing};
-use crate::schedule::ImageKey;
+use crate::schedule::{ImageKey, VideoKey};
 use crate::stats::{EngineCounters, add};
 use crate::ticket::{EncodedImage, FrameTarget};
 use crate::video::{Video, key_of};
@@ -113,7 +113,12 @@ impl Engine {
     }
 
     async fn open_once(&self, name: &str) -> Result<Arc<Video>, OpenError> {
-        let Inner { store, core, .. } = &*self.inner;
+        let Inner {
+            store,
+            core,
+            verdicts,
+            ..
+        } = &*self.inner;
         let caches = &core.caches;
         let look = pin!(catalog::look(store, name));
         let beside = pin!(beside::look(store, name));
@@ -136,30 +141,29 @@ impl Engine {
             None => None,
         };
         let object = opened.object.clone();
-        let verdicts = &self.inner.verdicts;
         let (index, sidecar) = match by_file {
             Some((index, sidecar)) => (index, Some(sidecar)),
             None => match caches.index_on_disk(&key, &facts).await {
                 Some(index) => (index, None),
                 None => {
-                    let own = catalog::index(name, opened).await;
-                    if let Err(OpenError::NotVideo { .. }) = own {
-                        verdicts.remember(&key, false);
-                    }
-                    let own = own?.index;
+                    let own = self.sorted(&key, catalog::index(name, opened).await)?.index;
                     (core.keep_index(&key, own, facts).await, None)
                 }
             },
         };
         let video = Video::new(name, IndexedObject { object, index }, sidecar);
-        match &video {
-            Ok(_) => verdicts.remember(&key, true),
-            Err(OpenError::NotVideo { .. }) => verdicts.remember(&key, false),
-            Err(_) => {}
-        }
-        let video = Arc::new(video?);
+        let video = Arc::new(self.sorted(&key, video)?);
+        verdicts.remember(&key, true);
         caches.keep_video(key, &video);
         Ok(video)
+    }
+
+    /// What was not a video is remembered.
+    fn sorted<T>(&self, key: &VideoKey, made: Result<T, OpenError>) -> Result<T, OpenError> {
+        if let Err(OpenError::NotVideo { .. }) = &made {
+            self.inner.verdicts.remember(key, false);
+        }
+        made
     }
 
     /// A page of the folders and videos whose names begin with `prefix`, at most `limit` of them
@@ -181,7 +185,7 @@ impl Engine {
     /// An image that is in the cache in memory; nothing is made or waited for.
     pub fn cached(&self, video: &Arc<Video>, target: FrameTarget) -> Option<EncodedImage> {
         let core = &self.inner.core;
-        if video.is_outdated() {
+        if video.refusal().is_some() {
             return None;
         }
         let key = core.caches.plain(ImageKey {

@@ -159,17 +159,12 @@ impl Video {
     }
 
     /// Why nothing more is answered of it: it is known to be replaced, or its index to be wrong.
-    pub(crate) fn refusal(&self) -> Option<FrameError> {
+    pub fn refusal(&self) -> Option<FrameError> {
         if self.is_changed() {
             return Some(FrameError::video_changed(&self.name));
         }
         let refuted = self.sidecar.as_ref().is_some_and(Sidecar::is_refuted);
         refuted.then(beside::refuted)
-    }
-
-    /// Whether nothing more is answered of it: who wants it opens it again.
-    pub fn is_outdated(&self) -> bool {
-        self.refusal().is_some()
     }
 
     /// Whether the index was read from a file beside the video.
