@@ -113,7 +113,7 @@ fn request(operation: &Operation, version: &str) -> BoxedStrategy<String> {
 }
 
 /// What the document says of a status.
-fn documented<'a>(operation: &'a Operation, status: u16) -> Option<&'a Value> {
+fn documented(operation: &Operation, status: u16) -> Option<&Value> {
     let responses = operation.responses.as_object()?;
     let class = format!("{}XX", status / 100);
     responses
