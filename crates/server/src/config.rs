@@ -647,6 +647,9 @@ mod tests {
         );
         let limits = config.limits;
         assert_eq!(limits, Limits::default());
+        assert_eq!(config.http, HttpConfig::default());
+        assert_eq!(config.http.lifetime, Duration::from_secs(10));
+        assert_eq!(config.http.requests, 256);
         assert_eq!(
             (
                 limits.sessions,
@@ -883,6 +886,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        let origins = |list: &str| resolve(&["--cors-origin", list], None).map(|c| c.http);
+        let two = origins("https://a.example, http://localhost:5173").unwrap();
+        let expected = ["https://a.example", "http://localhost:5173"];
+        assert_eq!(two.cors_origins, expected);
+        assert_eq!(origins("*").unwrap().cors_origins, ["*"]);
+        for wrong in [
+            "a.example",
+            "https://a.example/",
+            "https://",
+            "https://*.example",
+        ] {
+            let refused = origins(wrong).unwrap_err();
+            assert!(refused.contains("--cors-origin"), "{refused}");
+        }
+        let lifetime = |text: &str| resolve(&["--http-lifetime", text], None);
+        assert_eq!(lifetime("0s").unwrap().http.lifetime, Duration::ZERO);
+        assert!(lifetime("31d").is_err() && lifetime("721h").is_err());
+    }
+
     /// Flags, variables and keys are documented where people look for them, and are the same.
     #[test]
     fn the_manual_lists_every_option_with_its_variable() {
@@ -891,7 +915,7 @@ mod tests {
         for option in Args::command().get_arguments() {
             let Some(flag) = option
                 .get_long()
-                .filter(|l| !["help", "version"].contains(l))
+                .filter(|l| !["help", "version", "health"].contains(l))
             else {
                 continue;
             };
@@ -904,7 +928,8 @@ mod tests {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
                     "harvest" | "prefetch" | "hedge" => "\"off\"",
-                    "storage-timeout" => "\"20s\"",
+                    "storage-timeout" | "http-lifetime" => "\"20s\"",
+                    "cors-origin" => "\"*\"",
                     // Alone it would lack its folder.
                     "cache-disk-size" => "\"1GiB\"\ncache-dir = \"x\"",
                     _ if flag.starts_with("max-") || flag.ends_with("-size") => "100000",

@@ -88,9 +88,11 @@ fn request(operation: &Operation, version: &str) -> BoxedStrategy<String> {
             "time" | "offset" => 0.1,
             _ => 0.3,
         };
-        let given = if in_path { 1.0 } else { share };
         let value = value.prop_map(move |value| (name.clone(), value, in_path));
-        parts.push(proptest::option::weighted(given, value).boxed());
+        parts.push(match in_path {
+            true => value.prop_map(Some).boxed(),
+            false => proptest::option::weighted(share, value).boxed(),
+        });
     }
     let path = operation.path.clone();
     parts
