@@ -100,8 +100,8 @@ impl Viewer {
 
 async fn shows(page: &Page, frame: u32) {
     page.until(&format!(
-        "(() => {{ const p = document.getElementById('picture').dataset; \
-         return p.frame === '{frame}' && p.exact === 'true' }})()"
+        "(() => {{ const p = document.getElementById('picture')?.dataset; \
+         return p?.frame === '{frame}' && p.exact === 'true' }})()"
     ))
     .await
     .unwrap();
@@ -576,6 +576,7 @@ async fn on_a_phone_a_finger_scrubs_and_the_list_slides_in() {
     let viewer = Viewer::open("#video=yard.mp4&frame=0").await;
     let page = &viewer.page;
     page.resize(390, 844, 2.0, true).await.unwrap();
+    page.until("innerWidth === 390").await.unwrap();
     viewer.shows(0).await;
     let (left, top, width, height) = page.place("#timeline").await.unwrap();
     let point = |frame: f64| {
@@ -656,6 +657,9 @@ async fn nothing_hinders_those_who_hear_the_page_or_use_no_mouse() {
         ] {
             page.prefer(scheme).await.unwrap();
             page.resize(width, 800, 1.0, phone).await.unwrap();
+            page.until(&format!("innerWidth === {width}"))
+                .await
+                .unwrap();
             page.until(&format!(
                 "matchMedia('(prefers-color-scheme: {scheme})').matches"
             ))
