@@ -163,10 +163,12 @@ async fn a_cold_frame_takes_one_round_trip_and_a_warm_one_none() {
                 "{name} {target}: {bytes} bytes of {length}\n{table}"
             );
 
-            // All that was fetched, from first to last, is at hand.
+            // All that was fetched, from first to last, is at hand; but for pictures that are shown
+            // before their IRAP, which need the GOP before.
             let mark = place.proxy.mark();
-            let mut known: Vec<u64> = packets.iter().map(|p| p.position).collect();
-            known.retain(|offset| range.contains(offset));
+            let held = (0..packets.len()).filter(|i| range.contains(&packets[*i].position));
+            let whole = held.filter(|i| needed(&packets, *i).start >= range.start);
+            let known: Vec<u64> = whole.map(|i| packets[i].position).collect();
             for image in client.frames(&known).await {
                 jpeg::frame_number(&image.unwrap()).unwrap();
             }

@@ -103,11 +103,11 @@ impl Video {
         bucket.put_file("video", &path).await.unwrap();
         let round = (video.media.end - video.media.start) / 12;
         let start = video.media.start + 8 * round;
-        let of_round = video.frames.iter().filter(|f| f.0 >= start);
+        let mut of_round = video.frames.iter().filter(|f| f.0 >= start);
         Self {
             moov: video.moov,
             // Some frames into its GOP.
-            frame: *of_round.skip(7).next().unwrap(),
+            frame: *of_round.nth(7).unwrap(),
             gop: start..start + round,
         }
     }

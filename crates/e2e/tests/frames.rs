@@ -2,7 +2,12 @@
 //! `streaming-cli` asks the running server for them in random order, and the number burnt into
 //! each JPEG says which frame it is. Over a folder, and over a bucket of a real S3 server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,10 +41,12 @@ fn expected_numbers(clip: &Clip) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn offsets_file(video: &Path, folder: &Path) -> Result<std::path::PathBuf> {
+fn offsets_file(video: &Path, folder: &Path, more: &[&str]) -> Result<std::path::PathBuf> {
     let file = folder.join("frames.json");
     let output = programs::command("repo-cli")?
-        .args(["offsets", "--force", "--output"])
+        .args(["offsets", "--force"])
+        .args(more)
+        .arg("--output")
         .arg(&file)
         .arg(video)
         .output()?;
@@ -53,7 +60,7 @@ fn offsets_file(video: &Path, folder: &Path) -> Result<std::path::PathBuf> {
 
 fn check(clip: &Clip, server: &Server, seed: usize) -> Result<usize> {
     let folder = tempfile::tempdir()?;
-    let frames = offsets_file(&clip.path, folder.path())?;
+    let frames = offsets_file(&clip.path, folder.path(), &[])?;
     let images = folder.path().join("images");
     let name = clip.path.file_name().context("a name")?;
     let batch = [1, 7, 500][seed % 3];
@@ -146,4 +153,75 @@ fn check_all(clips: &[Clip], server: &Server) {
     );
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), server.log());
     assert!(refused < 20, "{refused} frames were refused");
+}
+
+/// What the server's log says of index files.
+fn warnings(server: &Server) -> Vec<String> {
+    let log = server.log();
+    let lines = log.lines().filter(|l| l.contains("index file"));
+    lines.map(str::to_owned).collect()
+}
+
+/// The clip in another folder, with an index file beside it.
+fn with_index_file(clip: &Clip, folder: &Path) -> Result<Clip> {
+    let path = folder.join(clip.path.file_name().context("a name")?);
+    std::fs::copy(&clip.path, &path)?;
+    offsets_file(&path, folder, &["--graph"])?;
+    Ok(Clip {
+        path,
+        ..clip.clone()
+    })
+}
+
+#[test]
+fn every_frame_is_the_one_that_was_asked_for_with_an_index_file_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let clips: Vec<Clip> = footage::all()
+        .unwrap()
+        .iter()
+        .step_by(3)
+        .map(|clip| with_index_file(clip, folder.path()).unwrap())
+        .collect();
+    let server = Server::start([Path::new("--local-path"), folder.path()]).unwrap();
+    let mut wrong = Vec::new();
+    for (n, clip) in clips.iter().enumerate() {
+        if let Err(e) = check(clip, &server, n) {
+            wrong.push(format!("{}: {e:#}", clip.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), server.log());
+    assert_eq!(warnings(&server), [""; 0]);
+}
+
+#[test]
+fn a_stale_or_damaged_index_file_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [damaged, stale] = ["closed_gop", "open_gop_rasl"].map(|name| {
+        let clip = footage::clip(name).unwrap();
+        with_index_file(&clip, folder.path()).unwrap()
+    });
+    let file = |clip: &Clip| {
+        let mut name = clip.path.clone().into_os_string();
+        name.push(".bsidx");
+        std::path::PathBuf::from(name)
+    };
+    // That of another video.
+    std::fs::copy(file(&damaged), file(&stale)).unwrap();
+    let mut bytes = std::fs::read(file(&damaged)).unwrap();
+    *bytes.last_mut().unwrap() ^= 0x10;
+    std::fs::write(file(&damaged), bytes).unwrap();
+    // Nothing is kept, so that each session opens the videos anew.
+    let args = ["--cache-size", "0", "--local-path"].map(Path::new);
+    let server = Server::start(args.into_iter().chain([folder.path()])).unwrap();
+    for seed in 0..3 {
+        check(&damaged, &server, seed).unwrap();
+        check(&stale, &server, seed).unwrap();
+    }
+    let warnings = warnings(&server);
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(
+        warnings[0].contains("damaged: its checksum is wrong"),
+        "{warnings:#?}"
+    );
+    assert!(warnings[1].contains("stale: the size"), "{warnings:#?}");
 }

@@ -82,6 +82,7 @@ fn pieces(video: &Arc<Video>, most: u64) -> Vec<Fetch<Arc<Video>>> {
         video: Arc::clone(video),
         from: start.0,
         to,
+        targets: Vec::new(),
         harvest: true,
     };
     let mut pieces = Vec::new();

@@ -1,14 +1,15 @@
 //! What is kept in case that it is wanted again: images, compressed runs, indexes.
 //!
 //! In memory all share one budget of bytes, with the pictures that decoders have at hand; on disk
-//! (optional) images and runs do.
+//! (optional) images, runs and indexes do.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BufMut, BytesMut};
 use codec::Format as ImageFormat;
-use media::DecodeIndex;
+use media::bsidx::{self, Facts};
+use media::{DecodeIndex, Sample, VideoIndex};
 
 use crate::at_hand::MOST_BYTES;
 use crate::cache::{DiskCache, MemoryCache};
@@ -17,7 +18,7 @@ use crate::error::EngineError;
 use crate::run::Run;
 use crate::schedule::{GopKey, ImageKey, VideoKey};
 use crate::ticket::EncodedImage;
-use crate::video::Video;
+use crate::video::{Video, key_of};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Key {
@@ -46,7 +47,7 @@ fn weight(key: &Key, value: &Value) -> u64 {
     };
     let content = match value {
         Value::Image(image) => image.bytes.len() as u64,
-        Value::Run(run) => run.bytes() + PER_SAMPLE * run.data().len() as u64,
+        Value::Run(run) => run.bytes() + PER_SAMPLE * run.units() as u64,
         Value::Video(video) => video.weight(),
     };
     OVERHEAD + name as u64 + content
@@ -154,19 +155,30 @@ impl Caches {
     /// A run, from disk.
     pub(crate) async fn run_on_disk(&self, key: &GopKey, video: &Video) -> Option<Arc<Run>> {
         let mut bytes = self.disk.as_ref()?.get(&run_name(key)).await?;
+        // Which samples there are, and then these; the index says how long each is. What does not
+        // divide so is none of ours.
+        let count = bytes.try_get_u32_le().ok()?;
         let mut samples = Vec::new();
+        for _ in 0..count {
+            let sample = video
+                .index()
+                .sample(DecodeIndex(bytes.try_get_u32_le().ok()?))?;
+            let last: Option<&Sample> = samples.last();
+            if sample.index.0 < key.start || last.is_some_and(|l| l.index >= sample.index) {
+                return None;
+            }
+            samples.push(sample);
+        }
         let mut data = Vec::new();
-        // The index says how it is divided; what does not divide so is none of ours.
-        let mut next = key.start;
-        while !bytes.is_empty() {
-            let sample = video.index().sample(DecodeIndex(next))?;
+        for sample in &samples {
             let size = sample.size as usize;
             if size > bytes.len() {
                 return None;
             }
             data.push(bytes.split_to(size));
-            samples.push(sample);
-            next = next.checked_add(1)?;
+        }
+        if !bytes.is_empty() {
+            return None;
         }
         let run = Arc::new(Run::new(samples, data));
         run.is_kept_on_disk();
@@ -182,6 +194,10 @@ impl Caches {
             && run.goes_to_disk(whole)
         {
             let mut all = BytesMut::with_capacity(usize::try_from(run.bytes()).unwrap_or(0));
+            all.put_u32_le(run.samples().len() as u32);
+            for sample in run.samples() {
+                all.put_u32_le(sample.index.0);
+            }
             for sample in run.data() {
                 all.extend_from_slice(sample);
             }
@@ -204,15 +220,37 @@ impl Caches {
 
     /// Its object may be another one by now, even under the same version.
     pub(crate) fn forget_video(&self, video: &Video) {
-        self.memory.remove(&Key::Video(Arc::clone(video.key())));
+        self.memory.remove(&Key::Video(key_of(video.object())));
     }
 
-    pub(crate) fn keep_video(&self, video: &Arc<Video>) {
-        self.memory.insert(
-            Key::Video(Arc::clone(video.key())),
-            Value::Video(Arc::clone(video)),
-        );
+    /// Keeps a video under its object's key.
+    pub(crate) fn keep_video(&self, object: VideoKey, video: &Arc<Video>) {
+        self.memory
+            .insert(Key::Video(object), Value::Video(Arc::clone(video)));
     }
+
+    /// The index of an object, from disk.
+    pub(crate) async fn index_on_disk(&self, key: &VideoKey, facts: &Facts) -> Option<VideoIndex> {
+        let bytes = self.disk.as_ref()?.get(&index_name(key)).await?;
+        // The tables of a long video take a while: not on a thread of the network.
+        let read = tokio::task::spawn_blocking(move || bsidx::read(&bytes)).await;
+        let (header, content) = read.ok()?.ok()?;
+        // The key holds the version; this costs nothing.
+        header.check(facts).ok()?;
+        Some(content.index)
+    }
+
+    /// Keeps the index that an object's container gave, on disk.
+    pub(crate) fn keep_index(&self, key: &VideoKey, index: &VideoIndex, facts: &Facts) {
+        if let Some(disk) = &self.disk {
+            let file = bsidx::write(index, None, facts, &[]);
+            disk.put(index_name(key), file.into());
+        }
+    }
+}
+
+fn index_name(key: &VideoKey) -> String {
+    format!("index/{key}")
 }
 
 fn image_name(key: &ImageKey) -> String {
@@ -241,5 +279,5 @@ fn image_name(key: &ImageKey) -> String {
 }
 
 fn run_name(key: &GopKey) -> String {
-    format!("run/{}/{}", key.video, key.start)
+    format!("samples/{}/{}", key.video, key.start)
 }

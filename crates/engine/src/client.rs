@@ -104,7 +104,7 @@ impl Client {
             ticket: id,
         });
         // What can be said at once is said at once.
-        let at_once = !core.caches.has_disk() || video.is_changed();
+        let at_once = !core.caches.has_disk() || video.refusal().is_some();
         let done = at_once && request.proceed();
         let driver = (!done || options.preview).then(|| tokio::spawn(request.drive()));
         ticket.driven_by(driver.map(|d| d.abort_handle()), owner);
@@ -165,8 +165,8 @@ impl Request {
     /// Answers what is in memory and orders the rest, as long as images are taken. True if no
     /// target is left.
     fn proceed(&mut self) -> bool {
-        if self.video.is_changed() {
-            return self.refuse_rest();
+        if let Some(error) = self.video.refusal() {
+            return self.refuse_rest(&error);
         }
         let mut missing = Vec::new();
         while let Some(&target) = self.targets.get(self.next)
@@ -186,11 +186,10 @@ impl Request {
         self.next >= self.targets.len()
     }
 
-    /// Nothing more is served of a video that has changed.
-    fn refuse_rest(&mut self) -> bool {
+    /// Nothing more is served of the video.
+    fn refuse_rest(&mut self, error: &FrameError) -> bool {
         for position in self.next..self.targets.len() {
-            let error = FrameError::video_changed(self.video.name());
-            self.sink.answer(position, Err(error));
+            self.sink.answer(position, Err(error.clone()));
         }
         self.next = self.targets.len();
         true
@@ -306,7 +305,7 @@ impl Request {
     async fn look_on_disk(&mut self) {
         /// Targets whose files are read side by side, and then ordered together.
         const TOGETHER: usize = 256;
-        while self.next < self.targets.len() && !self.video.is_changed() {
+        while self.next < self.targets.len() && self.video.refusal().is_none() {
             self.sink.room().wait().await;
             let end = self.targets.len().min(self.next + TOGETHER);
             let mut missing = Vec::new();

@@ -75,6 +75,7 @@ pub(crate) async fn closure(
             video: Arc::clone(video),
             from: start.0,
             to: sample.0.saturating_add(1),
+            targets: vec![sample.0],
             harvest: false,
         };
         let run = read_in_time(core, &fetch).await?;

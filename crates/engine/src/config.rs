@@ -17,6 +17,9 @@ pub struct EngineConfig {
     /// Compressed bytes that all runs that are worked on together may hold. At least
     /// `max_group_bytes`.
     pub max_bytes_in_flight: u64,
+    /// Where only some samples of a GOP are needed: bytes between two of them that are read along
+    /// rather than with a request of their own.
+    pub read_gap: u64,
     /// Encoded bytes of one client that may wait for being taken.
     pub max_waiting_image_bytes: usize,
     /// Encoded bytes of all clients that may wait for being taken: the more do, the fewer may for
@@ -50,6 +53,7 @@ impl Default for EngineConfig {
             jpeg_quality: 80,
             max_group_bytes: 256 << 20,
             max_bytes_in_flight: 512 << 20,
+            read_gap: 16 << 10,
             max_waiting_image_bytes: 32 << 20,
             max_waiting_bytes_in_all: (usable_memory() / 16).clamp(64 << 20, 512 << 20) as usize,
             max_pixels: codec::DEFAULT_MAX_PIXELS,

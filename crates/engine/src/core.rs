@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use media::DecodeIndex;
+use media::bsidx::Facts;
+use media::{DecodeIndex, VideoIndex};
 use tokio::runtime::Handle;
 
 use crate::ahead::Turns;
+use crate::beside::Refused;
 use crate::caches::Caches;
 use crate::config::EngineConfig;
 use crate::develop::Developments;
@@ -14,7 +16,7 @@ use crate::error::FrameError;
 use crate::harvest::Harvester;
 use crate::joint::Joint;
 use crate::run::Run;
-use crate::schedule::{ClientId, GopKey, Purpose, Schedule, Waiter};
+use crate::schedule::{ClientId, GopKey, Purpose, Schedule, VideoKey, Waiter};
 use crate::standing::Rest;
 use crate::stats::Counters;
 use crate::ticket::{EncodedImage, Rooms, Sink};
@@ -31,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) rest: Rest,
     /// What waits for being taken.
     pub(crate) rooms: Arc<Rooms>,
+    /// Index files that are not believed.
+    pub(crate) refused: Refused,
     /// Videos that are being opened, by name.
     pub(crate) openings: Joint<String, Opening>,
     /// Who reads bytes of a GOP, so that nobody reads the same beside it.
@@ -62,6 +66,7 @@ impl Core {
             config,
             counters: Counters::default(),
             caches,
+            refused: Refused::default(),
             openings: Joint::default(),
             reading: Joint::default(),
             ahead: Turns::default(),
@@ -80,6 +85,27 @@ impl Core {
         // A panic while it is held would be a defect of the schedule; those who come after can
         // still be told that their frames are lost.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an index that the container gave, for the next start.
+    pub(crate) async fn keep_index(
+        self: &Arc<Self>,
+        key: &VideoKey,
+        index: VideoIndex,
+        facts: Facts,
+    ) -> VideoIndex {
+        if !self.caches.has_disk() {
+            return index;
+        }
+        let (core, key, index) = (Arc::clone(self), Arc::clone(key), Arc::new(index));
+        let shared = Arc::clone(&index);
+        // A long video's takes a while: not on a thread of the network.
+        let kept = tokio::task::spawn_blocking(move || {
+            core.caches.keep_index(&key, &shared, &facts);
+        });
+        // Where it panicked, it is not kept.
+        kept.await.ok();
+        Arc::unwrap_or_clone(index)
     }
 
     /// Gives one who waits what it waited for.

@@ -1,20 +1,23 @@
 //! The engine: its start, and the opening of videos.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use media::DecodeIndex;
 use storage::{StorageError, StorageErrorKind, Store};
 use tokio::sync::OnceCell;
 
+use crate::beside;
 use crate::caches::Caches;
-use crate::catalog;
+use crate::catalog::{self, IndexedObject};
 use crate::client::Client;
 use crate::compressed::{self, AccessUnit};
 use crate::config::EngineConfig;
 use crate::core::Core;
 use crate::error::{EngineError, FrameError, OpenError};
 use crate::listing::{Verdicts, VideoListing};
-use crate::schedule::ImageKey;
+use crate::schedule::{ImageKey, VideoKey};
 use crate::stats::{EngineCounters, add};
 use crate::ticket::{EncodedImage, FrameTarget};
 use crate::video::{Video, key_of};
@@ -81,7 +84,8 @@ impl Engine {
     }
 
     /// Opens a video: reads its index, nothing of its pictures. Who opens the same name at the
-    /// same time shares the work; an index of this version that is in the cache is not read.
+    /// same time shares the work; an index of this version that is in the cache is not read, nor is
+    /// one that a file beside the video (`<video>.bsidx`) holds.
     ///
     /// # Errors
     /// There is no such object, it cannot be read, or it is no video that can be served.
@@ -109,31 +113,57 @@ impl Engine {
     }
 
     async fn open_once(&self, name: &str) -> Result<Arc<Video>, OpenError> {
-        let caches = &self.inner.core.caches;
-        let opened = catalog::look(&self.inner.store, name).await?;
-        if let Some(video) = caches.video(&key_of(&opened.object)) {
+        let Inner {
+            store,
+            core,
+            verdicts,
+            ..
+        } = &*self.inner;
+        let caches = &core.caches;
+        let look = pin!(catalog::look(store, name));
+        let beside = pin!(beside::look(store, name));
+        // Side by side; but what is in memory waits for no file beside it.
+        let (opened, beside) = match select(look, beside).await {
+            Either::Left((opened, beside)) => (opened?, Either::Left(beside)),
+            Either::Right((beside, opened)) => (opened.await?, Either::Right(beside)),
+        };
+        let key = key_of(&opened.object);
+        if let Some(video) = caches.video(&key).filter(|v| v.refusal().is_none()) {
             return Ok(video);
         }
-        let verdicts = &self.inner.verdicts;
-        let key = key_of(&opened.object);
-        let made = match catalog::index(name, opened).await {
-            Ok(indexed) => Video::new(name, indexed),
-            Err(error) => Err(error),
+        let beside = match beside {
+            Either::Left(looking) => looking.await,
+            Either::Right(found) => found,
         };
-        match made {
-            Ok(video) => {
-                let video = Arc::new(video);
-                verdicts.remember(&key, true);
-                caches.keep_video(&video);
-                Ok(video)
-            }
-            Err(error) => {
-                if let OpenError::NotVideo { .. } = error {
-                    verdicts.remember(&key, false);
+        let facts = catalog::facts(&opened);
+        let by_file = match beside {
+            Some(found) => beside::read(&core.refused, found, &opened.object, &facts).await,
+            None => None,
+        };
+        let object = opened.object.clone();
+        let (index, sidecar) = match by_file {
+            Some((index, sidecar)) => (index, Some(sidecar)),
+            None => match caches.index_on_disk(&key, &facts).await {
+                Some(index) => (index, None),
+                None => {
+                    let own = self.sorted(&key, catalog::index(name, opened).await)?.index;
+                    (core.keep_index(&key, own, facts).await, None)
                 }
-                Err(error)
-            }
+            },
+        };
+        let video = Video::new(name, IndexedObject { object, index }, sidecar);
+        let video = Arc::new(self.sorted(&key, video)?);
+        verdicts.remember(&key, true);
+        caches.keep_video(key, &video);
+        Ok(video)
+    }
+
+    /// What was not a video is remembered.
+    fn sorted<T>(&self, key: &VideoKey, made: Result<T, OpenError>) -> Result<T, OpenError> {
+        if let Err(OpenError::NotVideo { .. }) = &made {
+            self.inner.verdicts.remember(key, false);
         }
+        made
     }
 
     /// A page of the folders and videos whose names begin with `prefix`, at most `limit` of them
@@ -155,7 +185,7 @@ impl Engine {
     /// An image that is in the cache in memory; nothing is made or waited for.
     pub fn cached(&self, video: &Arc<Video>, target: FrameTarget) -> Option<EncodedImage> {
         let core = &self.inner.core;
-        if video.is_changed() {
+        if video.refusal().is_some() {
             return None;
         }
         let key = core.caches.plain(ImageKey {

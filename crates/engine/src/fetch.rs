@@ -1,9 +1,16 @@
 //! Reads the bytes that orders lack, in the order that the schedule says.
+//!
+//! Without more knowledge that is everything from a GOP's start to the last target. Where the
+//! video's [heads](media::heads) say what its samples depend on, it is what the targets depend on
+//! ([`select`]); and what was read is held against its heads before anything is made of it.
+
+mod select;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use media::{DecodeIndex, Sample};
 use tracing::Instrument;
 
@@ -28,8 +35,9 @@ pub(crate) fn pump(core: &Arc<Core>) {
         };
         // What is in memory is there at once, while the schedule is held: else somebody who pumps
         // beside could make something less urgent runnable before it.
-        let run = core.caches.run(&fetch.gop);
-        if let Some(run) = run.filter(|run| run.end() >= fetch.to) {
+        let held = state.schedule.run_of(&fetch.gop);
+        let run = largest(held, core.caches.run(&fetch.gop));
+        if let Some(run) = run.filter(|run| is_enough(run, &fetch)) {
             let (end, bytes) = (run.end(), run.bytes());
             state.schedule.fetched(&fetch.gop, run, end, bytes);
             drop(state);
@@ -47,11 +55,27 @@ pub(crate) fn pump(core: &Arc<Core>) {
     }
 }
 
+/// What is read of a GOP is always put to what there was, so that the larger run is all of it.
+fn largest(held: Option<Arc<Run>>, cached: Option<Arc<Run>>) -> Option<Arc<Run>> {
+    held.into_iter().chain(cached).max_by_key(|r| r.bytes())
+}
+
 /// Bytes of the samples from one up to another.
 fn size(video: &Arc<Video>, from: u32, to: u32) -> u64 {
     (from..to)
         .map_while(|i| video.index().sample(DecodeIndex(i)))
         .fold(0, |sum, sample| sum.saturating_add(u64::from(sample.size)))
+}
+
+/// Whether a run serves all that a read is for.
+fn is_enough(run: &Run, fetch: &Fetch<Arc<Video>>) -> bool {
+    let serves_all = !fetch.targets.is_empty() && fetch.targets.iter().all(|t| run.serves(*t));
+    is_believed(run, &fetch.video) && (run.end() >= fetch.to || serves_all)
+}
+
+/// Whether a run is not planned by heads that turned out to be wrong.
+fn is_believed(run: &Run, video: &Video) -> bool {
+    run.plan().is_none() || video.heads().is_some()
 }
 
 fn deliver(core: &Arc<Core>, gop: &GopKey, run: Arc<Run>) {
@@ -137,47 +161,143 @@ async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, F
     let turn = core.reading.hold(key);
     let _turn = turn.lock().await;
     let held = core.lock().schedule.run_of(key);
-    let cached = core.caches.run(key);
-    // The longer one: what was read ahead is in the cache only.
-    let mut base = held.into_iter().chain(cached).max_by_key(|run| run.end());
+    // What was read ahead is in the cache only.
+    let mut base = largest(held, core.caches.run(key));
     if base.is_none() && core.caches.has_disk() {
         base = core.caches.run_on_disk(key, &fetch.video).await;
     }
-    let from = base.as_ref().map_or(key.start, |run| run.end());
-    if let Some(run) = base.as_ref()
-        && from >= fetch.to
-    {
-        return Ok(Arc::clone(run));
-    }
-    let index = fetch.video.index();
-    let samples: Vec<Sample> = (from..fetch.to)
-        .filter_map(|i| index.sample(DecodeIndex(i)))
-        .collect();
-    let ranges: Vec<Range<u64>> = samples.iter().map(Sample::range).collect();
-    let began = Instant::now();
-    let data = fetch
-        .video
-        .object()
-        .read_ranges(&ranges)
-        .await
-        .map_err(|e| FrameError::from(&e))?;
-    let nanos = nanos_since(began);
-    let bytes: u64 = data.iter().map(|d| d.len() as u64).sum();
-    add(&core.counters.bytes_fetched, bytes);
-    core.counters.stages.fetch.add(nanos);
-    for sink in core.lock().schedule.sinks_in(key).into_iter().flatten() {
-        add(&sink.cells().bytes_fetched, bytes);
-        sink.cells().stages.fetch.add(nanos);
-    }
-    let run = Arc::new(match base {
-        Some(base) => base.extended(samples, data),
-        None => Run::new(samples, data),
-    });
+    let run = loop {
+        fetch.video.settle().await?;
+        // The samples are what they are, whatever they were planned by.
+        base = base.map(|run| match is_believed(&run, &fetch.video) {
+            true => run,
+            false => Arc::new(run.extended(Vec::new(), Vec::new())),
+        });
+        if let Some(run) = base.as_ref().filter(|run| is_enough(run, fetch)) {
+            return Ok(Arc::clone(run));
+        }
+        let Chosen { samples, plan } = choose(core, fetch, base.clone()).await;
+        let data = read_samples(core, fetch, &samples, plan.as_ref()).await?;
+        if !agree(&fetch.video, &samples, &data).await {
+            // Once more, by the container's own tables.
+            fetch.video.doubt(&core.refused);
+            continue;
+        }
+        let run = match &base {
+            Some(base) => base.extended(samples, data),
+            None => Run::new(samples, data),
+        };
+        break Arc::new(match plan {
+            Some(plan) => run.planned(plan.planner, plan.serves),
+            None => run,
+        });
+    };
     let index = fetch.video.index();
     let end = index.sync_after(DecodeIndex(key.start));
     let whole = run.end() >= end.map_or(index.sample_count(), |s| s.0);
     core.caches.keep_run(key, &run, whole);
     Ok(run)
+}
+
+/// What is to be read, and how the run is planned then.
+struct Chosen {
+    samples: Vec<Sample>,
+    /// `None`: by its own headers.
+    plan: Option<select::Plan>,
+}
+
+/// What is to be read beyond what there is.
+async fn choose(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>, base: Option<Arc<Run>>) -> Chosen {
+    let holds = |base: &Option<Arc<Run>>, i| base.as_ref().is_some_and(|r| r.get(i).is_some());
+    if fetch.video.heads().is_some() && select::is_of_use(&fetch.targets) {
+        let (video, targets) = (Arc::clone(&fetch.video), fetch.targets.clone());
+        let (start, run, gap) = (fetch.gop.start, base.clone(), core.config.read_gap);
+        let began = Instant::now();
+        // Reads headers, as a worker does; but they decide what to read.
+        let planned = tokio::task::spawn_blocking(move || {
+            let heads = video.heads()?;
+            let (index, run) = (video.index(), run.as_deref());
+            let mut plan = select::plan(index, heads, start, run, &targets)?;
+            let samples = plan.choose(index, run, gap);
+            Some(Chosen {
+                samples,
+                plan: Some(plan),
+            })
+        });
+        // Where it panicked, everything is read.
+        let planned = planned.await.ok().flatten();
+        core.counters.stages.plan.add(nanos_since(began));
+        if let Some(chosen) = planned {
+            return chosen;
+        }
+    }
+    let index = fetch.video.index();
+    let all = (fetch.gop.start..fetch.to).map(DecodeIndex);
+    let lacking = all.filter(|i| !holds(&base, *i));
+    Chosen {
+        samples: lacking.filter_map(|i| index.sample(i)).collect(),
+        plan: None,
+    }
+}
+
+/// Reads samples; those who wait for the GOP are charged.
+async fn read_samples(
+    core: &Arc<Core>,
+    fetch: &Fetch<Arc<Video>>,
+    samples: &[Sample],
+    plan: Option<&select::Plan>,
+) -> Result<Vec<Bytes>, FrameError> {
+    if samples.is_empty() {
+        return Ok(Vec::new());
+    }
+    let began = Instant::now();
+    let object = fetch.video.object();
+    let read = if let Some(plan) = plan {
+        // What is to be read along was chosen already: the store is to read no more than that.
+        let ranges = select::ranges(samples, plan.gap);
+        let reads: Vec<_> = ranges.iter().map(|r| object.read(r.clone())).collect();
+        let read = futures::future::try_join_all(reads).await;
+        read.map(|parts| select::divide(samples, &ranges, &parts))
+    } else {
+        let ranges: Vec<Range<u64>> = samples.iter().map(Sample::range).collect();
+        object.read_ranges(&ranges).await
+    };
+    let data = read.map_err(|e| FrameError::from(&e))?;
+    let nanos = nanos_since(began);
+    let bytes: u64 = data.iter().map(|d| d.len() as u64).sum();
+    add(&core.counters.bytes_fetched, bytes);
+    core.counters.stages.fetch.add(nanos);
+    for sink in core
+        .lock()
+        .schedule
+        .sinks_in(&fetch.gop)
+        .into_iter()
+        .flatten()
+    {
+        add(&sink.cells().bytes_fetched, bytes);
+        sink.cells().stages.fetch.add(nanos);
+    }
+    Ok(data)
+}
+
+/// Whether samples are what the video's heads say, where it has any.
+async fn agree(video: &Arc<Video>, samples: &[Sample], data: &[Bytes]) -> bool {
+    if video.heads().is_none() || samples.is_empty() {
+        return true;
+    }
+    let all: Vec<(Sample, Bytes)> = samples.iter().copied().zip(data.iter().cloned()).collect();
+    let video = Arc::clone(video);
+    // Start codes are looked for in all bytes: not on a thread of the network.
+    let agree = tokio::task::spawn_blocking(move || {
+        let Some(heads) = video.heads() else {
+            return false;
+        };
+        let index = video.index();
+        all.iter()
+            .all(|(sample, data)| heads.agree(index, sample, data))
+    });
+    // What could not be looked at is not believed.
+    agree.await.unwrap_or(false)
 }
 
 /// Reads the samples of a GOP up to `to` into the cache, for when they are wanted. The harvester
@@ -196,6 +316,7 @@ pub(crate) fn prefetch(core: &Arc<Core>, video: Arc<Video>, gop: GopKey, to: u32
         gop,
         video,
         to,
+        targets: Vec::new(),
         harvest: true,
     };
     let ending = Ending(Arc::clone(core));

@@ -13,7 +13,9 @@ use media::{DecodeIndex, PresentationIndex, VideoIndex};
 
 use crate::config::EngineConfig;
 use crate::core::{Core, State};
-use crate::schedule::{ClientId, ClientKind, GopKey, ImageKey, Purpose, Schedule, TicketId, Wish};
+use crate::schedule::{
+    ClientId, ClientKind, GopKey, Held, ImageKey, Purpose, Schedule, TicketId, Wish,
+};
 use crate::ticket::{FrameTarget, Output, Priority};
 use crate::video::Video;
 
@@ -76,7 +78,7 @@ impl Around {
 }
 
 impl Harvester {
-    pub(crate) fn new<V: Clone, R: Clone, S: Clone>(
+    pub(crate) fn new<V: Clone, R: Clone + Held, S: Clone>(
         config: &EngineConfig,
         schedule: &mut Schedule<V, R, S>,
     ) -> Self {

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod at_hand;
+mod beside;
 pub mod cache;
 mod caches;
 pub mod catalog;

@@ -181,6 +181,12 @@ impl Pass<'_> {
         let counters = &self.core.counters;
         add(&counters.passes, 1);
         let video = Arc::clone(&self.video);
+        if let Some(error) = video.refusal() {
+            for claim in claims {
+                self.answer(claim, &error);
+            }
+            return;
+        }
         let run = Arc::clone(&self.run);
         let began = Instant::now();
         let planner = tracing::debug_span!("plan").in_scope(|| run.planner(video.index()));
@@ -372,18 +378,24 @@ impl Pass<'_> {
         targets: &[DecodeIndex],
     ) -> Result<(Standing, Way), CodecError> {
         let careful = self.run.damage().careful;
-        let fresh = planner.way(&[], &lead_first(lead, targets));
+        let fresh = self.run.way(planner, &[], &lead_first(lead, targets));
         let fits = |s: &Standing| {
             !(careful && s.threading.is_frames())
-                && planner.way(&s.given, &[lead]).reached.contains(&lead)
+                && self
+                    .run
+                    .way(planner, &s.given, &[lead])
+                    .reached
+                    .contains(&lead)
         };
         let alone = self.alone && !careful;
         if let Some(standing) = self.core.rest.take(&self.gop, fits) {
-            let way = planner.way(&standing.given, &lead_first(lead, targets));
+            let way = self
+                .run
+                .way(planner, &standing.given, &lead_first(lead, targets));
             // What it does not reach costs an empty decoder's way in addition.
             let rest = match way.beyond.as_slice() {
                 [] => 0,
-                beyond => planner.way(&[], beyond).next.len(),
+                beyond => self.run.way(planner, &[], beyond).next.len(),
             };
             let whole = way.next.len() + rest;
             // All cores from the IRAP on may be there sooner than one from here.

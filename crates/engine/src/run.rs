@@ -1,19 +1,33 @@
 //! Compressed samples of one GOP, and what is known of them.
+//!
+//! A run is what was read of a GOP, in decode order: everything from its start up to some sample, or,
+//! where the video's heads say what depends on what, only what some targets need. So it may have
+//! gaps. What can be decoded from it is what it [serves](Run::serves).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use media::graph::ReferenceGraph;
-use media::{DecodeIndex, Planner, Sample, VideoIndex};
+use media::{DecodeIndex, Planner, Sample, VideoIndex, Way};
 
-/// Consecutive samples and their bytes.
+use crate::schedule::Held;
+
+/// Samples and their bytes.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// Ascending.
     samples: Vec<Sample>,
     data: Vec<Bytes>,
     bytes: u64,
+    /// How many of them, from the first on, follow one another.
+    together: usize,
+    /// Targets behind these all of whose needs are there, by [`Run::planned`].
+    served: BTreeSet<u32>,
+    /// Made of the video's heads, for the GOP as far as anything was asked for.
+    planned: Option<Arc<Planner>>,
+    /// Made of the headers of the samples that follow one another.
     planner: OnceLock<Planner>,
     damage: Mutex<Damage>,
     /// How many of its bytes are in the cache on disk.
@@ -30,28 +44,50 @@ pub(crate) struct Damage {
 }
 
 impl Run {
+    /// Samples, ascending.
     pub(crate) fn new(samples: Vec<Sample>, data: Vec<Bytes>) -> Self {
         let bytes = data.iter().map(|d| d.len() as u64).sum();
+        let follows = |pair: &[Sample]| match pair {
+            [a, b] => a.index.0.checked_add(1) == Some(b.index.0),
+            _ => false,
+        };
+        let gap = samples.windows(2).position(|pair| !follows(pair));
         Self {
+            together: gap.map_or(samples.len(), |at| at.saturating_add(1)),
             samples,
             data,
             bytes,
+            served: BTreeSet::new(),
+            planned: None,
             planner: OnceLock::new(),
             damage: Mutex::default(),
             kept_on_disk: AtomicU64::new(0),
         }
     }
 
-    /// This run and the samples behind it.
+    /// This run with more samples, which it does not have.
     pub(crate) fn extended(&self, samples: Vec<Sample>, data: Vec<Bytes>) -> Self {
-        let run = Self::new(
-            self.samples.iter().copied().chain(samples).collect(),
-            self.data.iter().cloned().chain(data).collect(),
-        );
+        let old = self.samples.iter().copied().zip(self.data.iter().cloned());
+        let mut all: Vec<(Sample, Bytes)> = old.chain(samples.into_iter().zip(data)).collect();
+        all.sort_by_key(|(sample, _)| sample.index);
+        let (samples, data) = all.into_iter().unzip();
+        let run = Self::new(samples, data);
         *run.damage() = self.damage().clone();
         let kept = self.kept_on_disk.load(Ordering::Relaxed);
         run.kept_on_disk.store(kept, Ordering::Relaxed);
         run
+    }
+
+    /// Planned by this, it serves these targets.
+    pub(crate) fn planned(mut self, planner: Arc<Planner>, targets: BTreeSet<u32>) -> Self {
+        self.served = targets;
+        self.planned = Some(planner);
+        self
+    }
+
+    /// What it is planned by, and what it serves by that, where it is planned by heads.
+    pub(crate) fn plan(&self) -> Option<(&Arc<Planner>, &BTreeSet<u32>)> {
+        Some((self.planned.as_ref()?, &self.served))
     }
 
     /// All of it is in the cache on disk.
@@ -70,11 +106,11 @@ impl Run {
         goes
     }
 
-    /// The sample behind the last, in decode order; 0 for an empty run.
+    /// The sample behind those that follow one another from the first on; 0 for an empty run.
     pub(crate) fn end(&self) -> u32 {
-        self.samples
-            .last()
-            .map_or(0, |s| s.index.0.saturating_add(1))
+        let last = self.together.checked_sub(1);
+        let last = last.and_then(|at| self.samples.get(at));
+        last.map_or(0, |s| s.index.0.saturating_add(1))
     }
 
     /// Compressed bytes.
@@ -82,14 +118,34 @@ impl Run {
         self.bytes
     }
 
+    /// The samples, in decode order.
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
     /// The samples' bytes, in decode order.
     pub(crate) fn data(&self) -> &[Bytes] {
         &self.data
     }
 
+    /// Samples that are held or planned with.
+    pub(crate) fn units(&self) -> usize {
+        let planned = self.planned.as_ref();
+        let planned = planned.map_or(0, |p| p.graph().units().len());
+        planned.max(self.samples.len())
+    }
+
+    /// Whether a target can be decoded from what is there, or be said not to be decodable.
+    pub(crate) fn serves(&self, target: u32) -> bool {
+        // Whatever the picture depends on lies before it.
+        target < self.end() || self.served.contains(&target)
+    }
+
     pub(crate) fn get(&self, index: DecodeIndex) -> Option<(&Sample, &Bytes)> {
-        let first = self.samples.first()?.index;
-        let place = index.0.checked_sub(first.0)? as usize;
+        let place = self
+            .samples
+            .binary_search_by_key(&index, |s| s.index)
+            .ok()?;
         Some((self.samples.get(place)?, self.data.get(place)?))
     }
 
@@ -99,10 +155,13 @@ impl Run {
         samples.iter().map(size).sum()
     }
 
-    /// Reads the headers, once.
+    /// What it is planned by: headers are read, once, unless the video's heads have told already.
     pub(crate) fn planner(&self, index: &VideoIndex) -> &Planner {
+        if let Some(planner) = &self.planned {
+            return planner;
+        }
         self.planner.get_or_init(|| {
-            let run = self.samples.iter().zip(&self.data);
+            let run = self.samples.iter().zip(&self.data).take(self.together);
             Planner::new(ReferenceGraph::of_samples(
                 index,
                 run.map(|(s, d)| (*s, d.as_ref())),
@@ -110,9 +169,28 @@ impl Run {
         })
     }
 
+    /// A way of `planner` over what is there.
+    pub(crate) fn way(
+        &self,
+        planner: &Planner,
+        given: &[DecodeIndex],
+        targets: &[DecodeIndex],
+    ) -> Way {
+        if self.together == self.samples.len() && self.planned.is_none() {
+            return planner.way(given, targets);
+        }
+        planner.way_with(given, targets, |sample| self.get(sample).is_some())
+    }
+
     pub(crate) fn damage(&self) -> MutexGuard<'_, Damage> {
         // A flag and a set of numbers: whole, whatever a panicking thread was doing.
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held for Arc<Run> {
+    fn serves(&self, sample: u32) -> bool {
+        Run::serves(self, sample)
     }
 }
 

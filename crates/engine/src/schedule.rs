@@ -28,8 +28,8 @@ use clients::{Client, INTERACTIVE, Place};
 use fetching::Fetching;
 use passes::Pass;
 pub(crate) use types::{
-    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, OrderId, PassId, Picked,
-    Purpose, Signal, TicketId, VideoKey, Waiter, Wish,
+    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, Held, ImageKey, OrderId, PassId,
+    Picked, Purpose, Signal, TicketId, VideoKey, Waiter, Wish,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +55,7 @@ struct Order<S> {
 #[derive(Debug)]
 struct Gop<V, R> {
     video: V,
-    /// What was read: the samples from the start up to `end`.
+    /// What was read: the samples from the start up to `end`, and maybe some behind.
     run: Option<R>,
     end: u32,
     bytes: u64,
@@ -105,7 +105,7 @@ pub(crate) struct Schedule<V, R, S> {
     last_id: u64,
 }
 
-impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
+impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
     pub(crate) fn new() -> Self {
         Self {
             clients: BTreeMap::new(),

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use media::demux::DemuxError;
 use media::h265::{ParameterSets, Sps};
+use media::heads::Heads;
 use media::{ColourDescription, VideoIndex};
 use storage::{Object, ObjectVersion};
 
+use crate::beside::{self, Refused, Sidecar};
 use crate::catalog::IndexedObject;
-use crate::error::OpenError;
+use crate::error::{FrameError, OpenError};
 use crate::schedule::VideoKey;
 
 /// A video that was opened: one version of one object, and its index.
@@ -22,6 +24,8 @@ pub struct Video {
     info: VideoInfo,
     /// Reads have shown that the object is another version now.
     changed: AtomicBool,
+    /// The index comes from a file that lies beside the video.
+    sidecar: Option<Sidecar>,
 }
 
 /// What a client is told of a video.
@@ -50,7 +54,11 @@ pub struct VideoInfo {
 }
 
 impl Video {
-    pub(crate) fn new(name: &str, opened: IndexedObject) -> Result<Self, OpenError> {
+    pub(crate) fn new(
+        name: &str,
+        opened: IndexedObject,
+        sidecar: Option<Sidecar>,
+    ) -> Result<Self, OpenError> {
         let IndexedObject { object, index } = opened;
         let sets = ParameterSets::from_nals(index.parameter_sets());
         let Some(sps) = sets.first_sps() else {
@@ -63,13 +71,19 @@ impl Video {
             });
         };
         let info = VideoInfo::new(&index, sps);
+        let key = key_of(&object);
         Ok(Self {
-            key: key_of(&object),
+            // What an index file says is kept apart from what the container says.
+            key: match &sidecar {
+                Some(sidecar) => format!("{key}#{:016x}", sidecar.fingerprint()).into(),
+                None => key,
+            },
             name: name.to_owned(),
             object,
             index,
             info,
             changed: AtomicBool::new(false),
+            sidecar,
         })
     }
 
@@ -115,11 +129,47 @@ impl Video {
         &self.key
     }
 
-    /// About what its index takes in memory, in bytes.
+    /// About what it takes in memory, in bytes.
     pub fn weight(&self) -> u64 {
-        /// A sample's columns.
-        const SAMPLE: u64 = 32;
-        4096 + SAMPLE * u64::from(self.index.sample_count())
+        let heads = self.sidecar.as_ref().map_or(0, Sidecar::heap_bytes);
+        4096 + (self.index.heap_bytes() + heads) as u64
+    }
+
+    /// What its samples depend on, where an index file says so and is believed.
+    pub(crate) fn heads(&self) -> Option<&Heads> {
+        self.sidecar.as_ref()?.heads()
+    }
+
+    /// The index file is wrong of a sample.
+    pub(crate) fn doubt(&self, refused: &Refused) {
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.doubt(refused, &self.object);
+        }
+    }
+
+    /// Whether the index can still be gone by, where its file was doubted.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) async fn settle(&self) -> Result<(), FrameError> {
+        match &self.sidecar {
+            Some(sidecar) => sidecar.settle(&self.object, &self.index).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Why nothing more is answered of it: it is known to be replaced, or its index to be wrong.
+    pub fn refusal(&self) -> Option<FrameError> {
+        if self.is_changed() {
+            return Some(FrameError::video_changed(&self.name));
+        }
+        let refuted = self.sidecar.as_ref().is_some_and(Sidecar::is_refuted);
+        refuted.then(beside::refuted)
+    }
+
+    /// Whether the index was read from a file beside the video.
+    pub fn has_sidecar(&self) -> bool {
+        self.sidecar.is_some()
     }
 }
 

@@ -166,8 +166,20 @@ impl ReferenceGraph {
         index: &VideoIndex,
         samples: impl IntoIterator<Item = (Sample, &'a [u8])>,
     ) -> Self {
+        let framed = samples
+            .into_iter()
+            .map(|(sample, data)| (sample, data, index.framing(&sample)));
+        Self::of_framed(index, framed)
+    }
+
+    /// As [`ReferenceGraph::of_samples`], from bytes that are framed in another way than in the
+    /// object.
+    pub(crate) fn of_framed<D: AsRef<[u8]>>(
+        index: &VideoIndex,
+        samples: impl IntoIterator<Item = (Sample, D, Framing)>,
+    ) -> Self {
         let mut graph: Option<(Self, u16)> = None;
-        for (sample, data) in samples {
+        for (sample, data, framing) in samples {
             let (graph, description) = graph.get_or_insert_with(|| {
                 let sets = ParameterSets::from_nals(&index.parameter_sets_before(sample.index));
                 let at_stream_start = sample.index.0 == 0;
@@ -181,7 +193,7 @@ impl ReferenceGraph {
                 Some(d) if changed => &d.parameter_sets,
                 _ => &[],
             };
-            graph.push(data, index.framing(&sample), sets);
+            graph.push(data.as_ref(), framing, sets);
         }
         match graph {
             Some((graph, _)) => graph,

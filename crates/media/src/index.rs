@@ -1,7 +1,7 @@
 //! The index of one video: where each sample lies, and in which order pictures are shown.
 //!
-//! It holds no media bytes. Its size is 28 bytes per sample, 32 with composition offsets, so that
-//! ten hours at 60 frames a second (2.16 million samples) take 60 to 70 MB.
+//! It holds no media bytes. Its columns are packed, so that a sample takes about 10 bytes, and ten
+//! hours at 60 frames a second (2.16 million samples) take about 20 MiB.
 
 use std::ops::Range;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::colour::ColourDescription;
 use crate::order::{DecodeIndex, PresentationIndex};
 use crate::orientation::Orientation;
+use crate::packed::Packed;
 
 /// How the samples are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,7 +92,7 @@ impl Sample {
 
 /// Everything the server knows of a video without reading its pictures.
 ///
-/// Made by [`crate::demux::IndexBuilder`] only.
+/// Made by [`crate::demux::IndexBuilder`], and read from what [`crate::bsidx`] has written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VideoIndex {
     pub(crate) layout: Layout,
@@ -101,13 +102,17 @@ pub struct VideoIndex {
     pub(crate) orientation: Orientation,
     /// Ticks per second of the track.
     pub(crate) timescale: u32,
-    pub(crate) samples: SampleTable,
+    pub(crate) samples: Columns,
+    /// What the container says of the movie and of the track as a whole lies here: the beginnings
+    /// of `moov` and of the track's `trak`. Empty for a raw stream.
+    pub(crate) declared: Vec<Range<u64>>,
     /// Raw streams: parameter sets seen on the way, each with the sample before whose slices it
     /// stands; a set is listed when its content changes.
     pub(crate) in_band_sets: Vec<(DecodeIndex, Bytes)>,
 }
 
-/// Samples as columns. All vectors indexed by decode order have the same length.
+/// Samples as columns while they are collected. All vectors indexed by decode order have the same
+/// length.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct SampleTable {
     pub(crate) offsets: Vec<u64>,
@@ -127,14 +132,90 @@ pub(crate) struct SampleTable {
     /// Presentation order: presentation time on the movie's timeline (edit list applied), in the
     /// track's timescale.
     pub(crate) presentation_times: Vec<i64>,
-    /// Decode order: first place in `presented`, or `NOT_PRESENTED`.
-    pub(crate) rank: Vec<u32>,
-    /// Decode order sorted by offset; empty where decode order is offset order already.
-    pub(crate) by_offset: Vec<u32>,
 }
 
-/// In [`SampleTable::rank`]: an edit list hides this sample.
-pub(crate) const NOT_PRESENTED: u32 = u32::MAX;
+/// The same, packed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Columns {
+    pub(crate) offsets: Packed,
+    pub(crate) sizes: Packed,
+    /// Empty where all are zero.
+    pub(crate) composition_offsets: Packed,
+    /// Empty but for raw streams.
+    pub(crate) header_distance: Packed,
+    pub(crate) sync: Packed,
+    pub(crate) description_runs: Vec<(u32, u16)>,
+    /// Decode order: decode time.
+    pub(crate) times: Packed,
+    /// Duration of the last sample in decode order.
+    pub(crate) last_duration: u32,
+    pub(crate) presented: Packed,
+    pub(crate) presentation_times: Packed,
+    /// Decode order: first place in `presented`, or `NOT_PRESENTED`.
+    pub(crate) rank: Packed,
+    /// Decode order sorted by offset; empty where decode order is offset order already.
+    pub(crate) by_offset: Packed,
+}
+
+/// In [`Columns::rank`]: an edit list hides this sample.
+const NOT_PRESENTED: i64 = -1;
+
+impl SampleTable {
+    /// Packs the columns, one after another: each is let go of when it is packed.
+    pub(crate) fn pack(self) -> Columns {
+        let count = self.sizes.len();
+        let starts = self.time_runs.iter().map(|r| r.0 as usize);
+        let ends = starts.skip(1).chain([count]);
+        let runs = self.time_runs.iter().zip(ends);
+        let times = runs.flat_map(|(&(first, start, each), end)| {
+            let places = 0..end.saturating_sub(first as usize) as i64;
+            places.map(move |n| start.saturating_add(n.saturating_mul(i64::from(each))))
+        });
+        Columns {
+            times: times.collect(),
+            last_duration: self.time_runs.last().map_or(0, |r| r.2),
+            by_offset: by_offset(&self.offsets),
+            offsets: self.offsets.into_iter().map(|o| o as i64).collect(),
+            sizes: self.sizes.into_iter().map(i64::from).collect(),
+            composition_offsets: self
+                .composition_offsets
+                .into_iter()
+                .map(i64::from)
+                .collect(),
+            header_distance: self.header_distance.into_iter().map(i64::from).collect(),
+            sync: self.sync.into_iter().map(i64::from).collect(),
+            description_runs: self.description_runs,
+            rank: rank(&self.presented, count),
+            presented: self.presented.into_iter().map(i64::from).collect(),
+            presentation_times: self.presentation_times.into_iter().collect(),
+        }
+    }
+}
+
+/// Samples by offset, where that is another order than their own.
+pub(crate) fn by_offset(offsets: &[u64]) -> Packed {
+    if offsets.is_sorted() {
+        return Packed::default();
+    }
+    let mut order: Vec<u32> = (0..offsets.len() as u32).collect();
+    order.sort_by_key(|&s| offsets.get(s as usize).copied().unwrap_or(u64::MAX));
+    order.into_iter().map(i64::from).collect()
+}
+
+/// The first place of each sample among the presented.
+pub(crate) fn rank(presented: &[u32], samples: usize) -> Packed {
+    let mut rank = vec![u32::MAX; samples];
+    for (place, &sample) in presented.iter().enumerate() {
+        if let Some(first) = rank.get_mut(sample as usize).filter(|r| **r == u32::MAX) {
+            *first = place as u32;
+        }
+    }
+    let place = |r| match r {
+        u32::MAX => NOT_PRESENTED,
+        r => i64::from(r),
+    };
+    rank.into_iter().map(place).collect()
+}
 
 impl VideoIndex {
     /// How the samples are stored.
@@ -183,23 +264,52 @@ impl VideoIndex {
         self.samples.presented.len() as u32
     }
 
+    /// Bytes that it takes in memory, about.
+    pub fn heap_bytes(&self) -> usize {
+        let t = &self.samples;
+        let columns = [
+            &t.offsets,
+            &t.sizes,
+            &t.composition_offsets,
+            &t.header_distance,
+            &t.sync,
+            &t.times,
+            &t.presented,
+            &t.presentation_times,
+            &t.rank,
+            &t.by_offset,
+        ];
+        let sets = self.parameter_sets().map(Bytes::len).sum::<usize>();
+        columns.into_iter().map(Packed::heap_bytes).sum::<usize>()
+            + t.description_runs.len() * size_of::<(u32, u16)>()
+            + self.in_band_sets.len() * size_of::<(DecodeIndex, Bytes)>()
+            + sets
+    }
+
+    /// Where the container says what holds for the movie and for the track as a whole, rather than
+    /// for each sample: a few KiB. Nothing for a raw stream.
+    pub fn declared(&self) -> &[Range<u64>] {
+        &self.declared
+    }
+
     /// The sample at a place in decode order.
     pub fn sample(&self, index: DecodeIndex) -> Option<Sample> {
         let t = &self.samples;
         let i = index.as_usize();
-        let (offset, size) = (*t.offsets.get(i)?, *t.sizes.get(i)?);
+        let (offset, size) = (t.offsets.get(i)? as u64, t.sizes.get_u32(i)?);
         let description = run_at(&t.description_runs, index.0, |r| r.0).map_or(0, |r| r.1);
-        let dts = run_at(&t.time_runs, index.0, |r| r.0).map_or(0, |&(first, start, each)| {
-            start.saturating_add(i64::from(index.0 - first).saturating_mul(i64::from(each)))
-        });
+        let composition_offset = t.composition_offsets.get(i).unwrap_or(0);
         Some(Sample {
             index,
             offset,
             size,
-            sync: t.sync.binary_search(&index.0).is_ok(),
+            sync: t
+                .sync
+                .get(t.sync.partition_point(|s| s < i64::from(index.0)))
+                == Some(i64::from(index.0)),
             description,
-            dts,
-            composition_offset: t.composition_offsets.get(i).copied().unwrap_or(0),
+            dts: t.times.get(i).unwrap_or(0),
+            composition_offset: i32::try_from(composition_offset).unwrap_or(0),
         })
     }
 
@@ -211,49 +321,48 @@ impl VideoIndex {
             if t.by_offset.is_empty() {
                 Some(k as u32)
             } else {
-                t.by_offset.get(k).copied()
+                t.by_offset.get_u32(k)
             }
         };
-        let start_of = |k: usize| nth(k).and_then(|d| t.offsets.get(d as usize).copied());
+        let start_of = |k: usize| {
+            nth(k)
+                .and_then(|d| t.offsets.get(d as usize))
+                .map(|o| o as u64)
+        };
         // Last sample that starts at or before the position.
         let (mut low, mut high) = (0usize, t.offsets.len());
         while low < high {
             let middle = low + (high - low) / 2;
             if start_of(middle)? <= offset {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         let sample = nth(low.checked_sub(1)?)?;
-        let distance = offset.checked_sub(*t.offsets.get(sample as usize)?)?;
-        let reach = t.header_distance.get(sample as usize).copied().unwrap_or(0);
-        (distance <= u64::from(reach)).then_some(DecodeIndex(sample))
+        let distance = offset.checked_sub(t.offsets.get(sample as usize)? as u64)?;
+        let reach = t.header_distance.get(sample as usize).unwrap_or(0);
+        (distance <= reach as u64).then_some(DecodeIndex(sample))
     }
 
     /// Which sample is shown at a place in presentation order.
     pub fn decode_index(&self, frame: PresentationIndex) -> Option<DecodeIndex> {
         self.samples
             .presented
-            .get(frame.as_usize())
-            .copied()
+            .get_u32(frame.as_usize())
             .map(DecodeIndex)
     }
 
     /// Where a sample is shown (first, if an edit list shows it twice); `None` if it is hidden.
     pub fn presentation_index(&self, sample: DecodeIndex) -> Option<PresentationIndex> {
-        match self.samples.rank.get(sample.as_usize()).copied() {
-            None | Some(NOT_PRESENTED) => None,
-            Some(rank) => Some(PresentationIndex(rank)),
-        }
+        // `NOT_PRESENTED` is below zero.
+        let rank = self.samples.rank.get_u32(sample.as_usize());
+        rank.map(PresentationIndex)
     }
 
     /// Presentation time on the movie's timeline (edit list applied), in ticks of the timescale.
     pub fn presentation_time(&self, frame: PresentationIndex) -> Option<i64> {
-        self.samples
-            .presentation_times
-            .get(frame.as_usize())
-            .copied()
+        self.samples.presentation_times.get(frame.as_usize())
     }
 
     /// The picture that is on screen so many seconds after the first one appears: the last one
@@ -262,7 +371,7 @@ impl VideoIndex {
     /// number. Where an edit list leaves a gap, the picture before it stays.
     pub fn frame_at_time(&self, seconds: f64) -> Option<PresentationIndex> {
         let times = &self.samples.presentation_times;
-        let (&first, &last) = (times.first()?, times.last()?);
+        let (first, last) = (times.get(0)?, times.last()?);
         let ticks = seconds * f64::from(self.timescale);
         // A last picture without a duration is there for one tick.
         let shown = last.saturating_sub(first).saturating_add(1);
@@ -271,7 +380,7 @@ impl VideoIndex {
         if !(0.0..end as f64).contains(&ticks) {
             return None;
         }
-        let after = times.partition_point(|&t| t.saturating_sub(first) as f64 <= ticks + 0.5);
+        let after = times.partition_point(|t| t.saturating_sub(first) as f64 <= ticks + 0.5);
         let frame = u32::try_from(after.checked_sub(1)?).ok()?;
         Some(PresentationIndex(frame))
     }
@@ -289,33 +398,34 @@ impl VideoIndex {
     /// The last sync sample at or before a sample, in decode order.
     pub fn sync_at_or_before(&self, sample: DecodeIndex) -> Option<DecodeIndex> {
         let sync = &self.samples.sync;
-        let after = sync.partition_point(|&s| s <= sample.0);
+        let after = sync.partition_point(|s| s <= i64::from(sample.0));
         after
             .checked_sub(1)
-            .and_then(|k| sync.get(k))
-            .copied()
+            .and_then(|k| sync.get_u32(k))
             .map(DecodeIndex)
     }
 
     /// The first sync sample behind a sample, in decode order.
     pub fn sync_after(&self, sample: DecodeIndex) -> Option<DecodeIndex> {
         let sync = &self.samples.sync;
-        let after = sync.partition_point(|&s| s <= sample.0);
-        sync.get(after).copied().map(DecodeIndex)
+        let after = sync.partition_point(|s| s <= i64::from(sample.0));
+        sync.get_u32(after).map(DecodeIndex)
     }
 
     /// All sync samples, in decode order.
     pub fn sync_samples(&self) -> impl Iterator<Item = DecodeIndex> + '_ {
-        self.samples.sync.iter().copied().map(DecodeIndex)
+        let sync = &self.samples.sync;
+        (0..sync.len()).map_while(|k| sync.get_u32(k).map(DecodeIndex))
     }
 
     /// Decode duration of the whole track, in ticks of the timescale: from the first presented
     /// picture's time to the last one's end (its end is its time plus the last sample's duration).
     pub fn duration(&self) -> i64 {
         let times = &self.samples.presentation_times;
-        let last_duration = self.samples.time_runs.last().map_or(0, |r| i64::from(r.2));
-        match (times.first(), times.last()) {
-            (Some(&first), Some(&last)) => last.saturating_sub(first).saturating_add(last_duration),
+        match (times.get(0), times.last()) {
+            (Some(first), Some(last)) => last
+                .saturating_sub(first)
+                .saturating_add(i64::from(self.samples.last_duration)),
             _ => 0,
         }
     }
@@ -359,11 +469,6 @@ mod tests {
     use super::*;
 
     fn index(offsets: &[u64], reach: &[u8]) -> VideoIndex {
-        let mut by_offset: Vec<u32> = (0..offsets.len() as u32).collect();
-        by_offset.sort_by_key(|&i| offsets[i as usize]);
-        if by_offset.is_sorted() {
-            by_offset.clear();
-        }
         VideoIndex {
             layout: Layout::AnnexB,
             object_size: 1000,
@@ -375,9 +480,10 @@ mod tests {
                 offsets: offsets.to_vec(),
                 sizes: vec![10; offsets.len()],
                 header_distance: reach.to_vec(),
-                by_offset,
                 ..SampleTable::default()
-            },
+            }
+            .pack(),
+            declared: vec![],
             in_band_sets: vec![],
         }
     }

@@ -6,15 +6,18 @@
 //! Two orders exist and are never mixed: [`DecodeIndex`] counts samples as they lie in the
 //! bitstream, [`PresentationIndex`] counts pictures as a person sees them.
 
+pub mod bsidx;
 pub mod closure;
 pub mod colour;
 pub mod demux;
 mod disjoint_sets;
 pub mod graph;
 pub mod h265;
+pub mod heads;
 pub mod index;
 pub mod order;
 pub mod orientation;
+mod packed;
 pub mod packet;
 pub mod plan;
 pub mod planner;
@@ -22,6 +25,7 @@ mod poc_anchors;
 mod prelude;
 pub mod sidecar;
 pub mod survey;
+mod varint;
 
 pub use closure::{Refusal, Standing};
 pub use colour::ColourDescription;

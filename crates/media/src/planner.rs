@@ -122,6 +122,19 @@ impl Planner {
     ///
     /// Targets whose standing is not [`Standing::Exact`] are left out of the answer.
     pub fn way(&self, given: &[DecodeIndex], targets: &[DecodeIndex]) -> Way {
+        self.way_with(given, targets, |_| true)
+    }
+
+    /// As [`Planner::way`], where not all samples of the graph are at hand: nothing but what is
+    /// `held` is put on the way. From an empty decoder a target is reached if all that it needs
+    /// [alone](Planner::alone) is held: each choice among what is held then falls as it did among
+    /// everything, since what was chosen there is held.
+    pub fn way_with(
+        &self,
+        given: &[DecodeIndex],
+        targets: &[DecodeIndex],
+        held: impl Fn(DecodeIndex) -> bool,
+    ) -> Way {
         let view = self.view();
         let mut seen = BTreeSet::new();
         let targets: Vec<UnitIndex> = targets
@@ -130,7 +143,8 @@ impl Planner {
             .filter(|&u| view.standing(u) == Standing::Exact && seen.insert(u))
             .collect();
         let last = seen.last().copied().unwrap_or(0);
-        let course = Stand::after(view, given).and_then(|stand| stand.course(&targets, last));
+        let held = |u: UnitIndex| held(self.graph.sample_of(u));
+        let course = Stand::after(view, given).and_then(|stand| stand.course(&targets, last, held));
         let Course { units, reached } = course.unwrap_or_default();
         let sample = |&u: &UnitIndex| self.graph.sample_of(u);
         let pictures = || units.iter().filter_map(|&u| self.graph.picture(u));
@@ -219,11 +233,11 @@ impl<'g> Stand<'g> {
         self.given.len() as UnitIndex
     }
 
-    /// Units up to `last` whose whole closure was given or lies behind what was.
-    fn within_reach(&self, last: UnitIndex) -> Vec<bool> {
+    /// Units up to `last` whose whole closure was given, or is held and lies behind what was.
+    fn within_reach(&self, last: UnitIndex, held: impl Fn(UnitIndex) -> bool) -> Vec<bool> {
         let mut within: Vec<bool> = Vec::with_capacity(last as usize);
         for unit in 0..=last {
-            let here = unit >= self.end() || self.was_given(unit);
+            let here = (unit >= self.end() && held(unit)) || self.was_given(unit);
             let within_reach = here
                 && self.view.graph.picture(unit).is_some()
                 && (self.view.needs(unit)).all(|n| {
@@ -236,8 +250,13 @@ impl<'g> Stand<'g> {
     }
 
     /// The course to as many of the targets as can be reached together; `last` is the greatest.
-    fn course(&self, targets: &[UnitIndex], last: UnitIndex) -> Option<Course> {
-        let within = self.within_reach(last);
+    fn course(
+        &self,
+        targets: &[UnitIndex],
+        last: UnitIndex,
+        held: impl Fn(UnitIndex) -> bool,
+    ) -> Option<Course> {
+        let within = self.within_reach(last, held);
         let available = |u: UnitIndex| within.get(u as usize).copied().unwrap_or(false);
         let ahead = |u: &UnitIndex| *u >= self.end() && available(*u);
         let ahead: Vec<UnitIndex> = targets.iter().copied().filter(ahead).collect();

@@ -1084,9 +1084,9 @@ fn boxes_between_are_walked_by_their_headers() {
 fn a_short_moov_in_the_middle_takes_one_round() {
     let mut object = ftyp();
     let at = object.len() as u32 + 8;
-    object.extend(bx(b"mdat", vec![0; 3_000_000]));
+    object.extend(bx(b"mdat", vec![0; 13_000_000]));
     object.extend(moov(&[Track::hevc(tables(5000, at))], &[]));
-    object.extend(bx(b"free", vec![0; 2_000_000]));
+    object.extend(bx(b"free", vec![0; 4_000_000]));
     let built = build(&object).unwrap();
     assert_eq!(built.index.sample_count(), 5000);
     assert_eq!((built.rounds, built.reads), (1, 1));

@@ -319,6 +319,31 @@ fn check(t: &mut Tape, wanted: Wanted) {
         for _ in 0..3 {
             model.walk(t);
         }
+        // With gaps: what some targets need alone is there, and something else.
+        for _ in 0..3 {
+            let targets: Vec<DecodeIndex> = asked.iter().copied().filter(|_| t.one_in(4)).collect();
+            let needs = targets.iter().filter_map(|&u| model.planner.alone(u));
+            let others = asked.iter().copied();
+            let held: BTreeSet<DecodeIndex> = needs
+                .flatten()
+                .chain(others.filter(|_| t.one_in(5)))
+                .collect();
+            for place in 0..targets.len() {
+                let mut targets = targets.clone();
+                targets.swap(0, place);
+                let lead = targets[0];
+                let way = model.planner.way_with(&[], &targets, |s| held.contains(&s));
+                let exact = model.planner.standing(lead) == Standing::Exact;
+                assert_eq!(way.reached.contains(&lead), exact, "{lead}");
+                let next = numbers(way.next);
+                assert!(next.iter().all(|&u| held.contains(&d(u))));
+                for &target in &way.reached {
+                    let needed = model.reach([target.as_usize()]);
+                    assert!(needed.iter().all(|u| next.contains(u)), "{target}");
+                }
+                assert!(model.view.poc_is_right(next));
+            }
+        }
         // Whatever a decoder was given, sense or nonsense, what is promised holds: pictures that
         // are wrong already are not referred to.
         for _ in 0..6 {

@@ -1,11 +1,13 @@
-//! `repo-cli offsets`: the offsets file of a video that exists already.
+//! `repo-cli offsets`: the offsets file of a video that exists already, and its index file.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use engine::catalog;
 use media::VideoIndex;
+use media::bsidx;
 use media::sidecar::OffsetsFile;
 
 use crate::convert::video_url;
@@ -23,6 +25,11 @@ pub(crate) struct RawOffsets {
     /// video in the current folder]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Also write VIDEO.bsidx, the index that the server reads in place of the video's own
+    /// tables, with what each frame depends on; beside the offsets. Reads the whole video
+    #[arg(long)]
+    graph: bool,
 
     /// The video's address in the offsets file, as it is given; one that ends in / gets the
     /// file's name appended [default: fs:// and the absolute path; of an s3:// video its own]
@@ -42,6 +49,11 @@ pub(crate) fn sidecar_path(video: &Path) -> PathBuf {
     placement::with_suffix(video, ".offsets.json")
 }
 
+/// Where the index file of a video stands: `a.h265.bsidx` beside `a.h265`.
+pub(crate) fn index_path(video: &Path) -> PathBuf {
+    placement::with_suffix(video, bsidx::SUFFIX)
+}
+
 /// The content of the offsets file.
 pub(crate) fn sidecar_text(video_url: String, index: &VideoIndex) -> anyhow::Result<String> {
     let mut text = serde_json::to_string(&OffsetsFile::new(video_url, index))?;
@@ -57,26 +69,48 @@ pub(crate) fn run(raw: RawOffsets) -> anyhow::Result<ExitCode> {
             .file_name()
             .context("the video has no file name")?,
     );
-    let opened = source::runtime()?.block_on(source::open(&raw.video, Some(&raw.s3)))?;
-    let index = opened.index;
+    let runtime = source::runtime()?;
+    let opened = runtime.block_on(source::open(&raw.video, Some(&raw.s3)))?;
+    let index = &opened.index;
     let in_bucket = source::bucket_and_key(&raw.video)?.is_some();
     let url = match (in_bucket, storage_url, raw.video.to_str()) {
         (true, None, Some(address)) => address.to_owned(),
         _ => video_url(storage_url, &raw.video, name)?,
     };
-    let beside = sidecar_path(if in_bucket { name } else { &raw.video });
-    let text = sidecar_text(url, &index)?;
-    let output = raw.output.unwrap_or(beside);
-    if output == Path::new("-") {
+    let beside = if in_bucket { name } else { &raw.video };
+    let text = sidecar_text(url, index)?;
+    let output = raw.output.unwrap_or_else(|| sidecar_path(beside));
+    let to_stdout = output == Path::new("-");
+    let index_path = if to_stdout {
+        index_path(beside)
+    } else {
+        index_path(&output.with_file_name(name))
+    };
+    // Where one of the two may not be written, neither is.
+    let refused = |path: &Path| !raw.force && path.exists();
+    if raw.graph && refused(&index_path) {
+        return Err(placement::exists_already(&index_path));
+    }
+    if !to_stdout && refused(&output) {
+        return Err(placement::exists_already(&output));
+    }
+    let file = match raw.graph {
+        true => Some(runtime.block_on(catalog::index_file(&opened))?),
+        false => None,
+    };
+    if to_stdout {
         std::io::stdout().write_all(text.as_bytes())?;
     } else {
         placement::write(&output, text.as_bytes(), raw.force)?;
-        writeln!(
-            std::io::stdout(),
-            "{}: {} frames",
-            output.display(),
-            index.frame_count()
-        )?;
+        let frames = index.frame_count();
+        writeln!(std::io::stdout(), "{}: {frames} frames", output.display())?;
+    }
+    if let Some(file) = file {
+        placement::write(&index_path, &file, raw.force)?;
+        if !to_stdout {
+            let (path, bytes) = (index_path.display(), file.len());
+            writeln!(std::io::stdout(), "{path}: {bytes} bytes")?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -49,7 +49,6 @@ impl Pending {
 
     /// Puts the finished file at its destination in one step.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
-        let name = self.destination.display();
         let renamed = if self.overwrite {
             self.temporary.persist(&self.destination)
         } else {
@@ -58,11 +57,19 @@ impl Pending {
         match renamed {
             Ok(()) => Ok(()),
             Err(e) if e.error.kind() == ErrorKind::AlreadyExists => {
-                anyhow::bail!("{name} exists already (--force overwrites it)")
+                Err(exists_already(&self.destination))
             }
-            Err(e) => Err(e.error).with_context(|| format!("cannot write {name}")),
+            Err(e) => {
+                let name = self.destination.display();
+                Err(e.error).with_context(|| format!("cannot write {name}"))
+            }
         }
     }
+}
+
+/// What is not overwritten without being told to.
+pub(crate) fn exists_already(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!("{} exists already (--force overwrites it)", path.display())
 }
 
 /// The folder that a path lies in; the current one for a bare file name.

@@ -217,6 +217,13 @@ fn a_video_becomes_h265_beside_it_with_the_offsets_of_its_frames() {
     let (url, frames) = offsets(&here.join("a.h265.offsets.json"));
     assert_eq!(url, format!("fs://{}", result.display()));
     assert_eq!(frames, packets(&result));
+    let file = fs::read(here.join("a.h265.bsidx")).unwrap();
+    let (_, content) = media::bsidx::read(&file).unwrap();
+    assert_eq!(
+        content.index.object_size(),
+        fs::metadata(&result).unwrap().len()
+    );
+    assert_eq!(content.heads.unwrap().sample_count(), 30);
     let tracks = ffprobe(&result, "format=nb_streams")["format"]["nb_streams"].clone();
     assert_eq!(tracks, 1, "only the video is kept");
 }
@@ -286,9 +293,11 @@ fn nothing_is_overwritten_without_force() {
     assert_eq!(fs::read(here.join("a.h265")).unwrap(), b"precious");
     converted(&["--input", "a.mp4", "--force", "--extract-offsets"], &here);
     assert_eq!(stream(&here.join("a.h265"))["codec_name"], "hevc");
-    // A file of offsets that a new video makes wrong does not stay.
+    // Files that a new video makes wrong do not stay.
+    assert!(here.join("a.h265.bsidx").exists());
     converted(&["--input", "a.mp4", "--force", "--crf", "30"], &here);
     assert!(!here.join("a.h265.offsets.json").exists());
+    assert!(!here.join("a.h265.bsidx").exists());
     // An offsets file alone is not overwritten either.
     fs::remove_file(here.join("a.h265")).unwrap();
     fs::write(here.join("a.h265.offsets.json"), "precious").unwrap();
@@ -709,7 +718,7 @@ fn a_folder_goes_on_after_a_failure_and_skips_what_exists() {
         format!("fs://{}", here.join("out/sub/e.h265").display())
     );
     assert_eq!(frames.len(), 30);
-    assert_eq!(names(&here.join("out")).len(), 9);
+    assert_eq!(names(&here.join("out")).len(), 13);
 
     fs::remove_file(videos.join("b.mp4")).unwrap();
     fs::remove_file(videos.join("d.mp4")).unwrap();

@@ -108,6 +108,54 @@ fn the_offsets_of_a_local_video_stand_beside_it() {
 }
 
 #[test]
+fn the_index_file_stands_beside_the_offsets() {
+    let here = folder("offsets-graph");
+    clip(&here, "a.mp4");
+    let out = offsets(&here, &["a.mp4", "--graph"]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let file = fs::read(here.join("a.mp4.bsidx")).unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "a.mp4.offsets.json: 25 frames\na.mp4.bsidx: {} bytes\n",
+            file.len()
+        )
+    );
+    let (header, content) = media::bsidx::read(&file).unwrap();
+    assert_eq!(content.index.frame_count(), 25);
+    assert_eq!(content.heads.unwrap().sample_count(), 25);
+    let video = bytes::Bytes::from(fs::read(here.join("a.mp4")).unwrap());
+    let mut facts = media::bsidx::Facts {
+        size: video.len() as u64,
+        head: video.clone(),
+        tail: video,
+        etag: Some("\"whatever a store gives it\"".into()),
+    };
+    assert_eq!(header.check(&facts), Ok(()));
+    facts.size += 1;
+    assert!(header.check(&facts).is_err());
+
+    // Neither is written where one is there.
+    fs::remove_file(here.join("a.mp4.offsets.json")).unwrap();
+    refused(&here, &["a.mp4", "--graph"], "a.mp4.bsidx exists already");
+    assert!(!here.join("a.mp4.offsets.json").exists());
+    assert!(
+        offsets(&here, &["a.mp4", "--graph", "--force"])
+            .status
+            .success()
+    );
+
+    // To where the offsets go; and beside the video where these go nowhere.
+    let elsewhere = ["a.mp4", "--graph", "--output", "out/b.json"];
+    assert!(offsets(&here, &elsewhere).status.success());
+    assert_eq!(fs::read(here.join("out/a.mp4.bsidx")).unwrap(), file);
+    fs::remove_file(here.join("a.mp4.bsidx")).unwrap();
+    let out = offsets(&here, &["a.mp4", "--graph", "--output", "-"]);
+    assert_eq!(frames(&out.stdout).1.len(), 25);
+    assert_eq!(fs::read(here.join("a.mp4.bsidx")).unwrap(), file);
+}
+
+#[test]
 fn a_raw_stream_has_offsets_too() {
     let here = folder("offsets-raw");
     clip(&here, "a.hevc");

@@ -47,7 +47,7 @@ fn a_start_that_cannot_go_well_ends_with_a_sentence() {
     };
     check(&[], "./data cannot be served");
     check(&["--storage-backend", "s3"], "--s3-bucket");
-    check(&["--storage-backend", "tape"], "local or s3");
+    check(&["--storage-backend", "tape"], "local, s3, gcs or azure");
     check(
         &["--local-path", ".", "--jpeg-quality", "0"],
         "from 1 to 100",

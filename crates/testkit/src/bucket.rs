@@ -1,5 +1,6 @@
 //! A bucket of a real S3 server, with a client that fills it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -59,6 +60,11 @@ impl Bucket {
         let mut object = BufWriter::new(writer, Key::parse(key)?);
         tokio::io::copy(&mut file, &mut object).await?;
         Ok(object.shutdown().await?)
+    }
+
+    /// Some bytes of an object, as the server gives them to a client that does nothing else.
+    pub async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        Ok(self.writer.get_range(&Key::parse(key)?, range).await?)
     }
 
     /// Makes another object of the same content.

@@ -127,7 +127,7 @@ async fn cold(
     let mut local = Side::new(Setup::COLD.start(shelf)?);
     let mut near = Side::new(place.near(&Setup::COLD)?);
     let mut far = Side::new(place.far(&Setup::COLD)?);
-    let (mut requests, mut ratio) = (Vec::new(), Vec::new());
+    let (mut requests, mut ratio, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for (turn, name) in names.iter().enumerate() {
         let counts = turn >= WARMING;
         let frame = any_frame(random, clip)?;
@@ -146,6 +146,12 @@ async fn cold(
             requests.push(seen.len() as f64);
             let size = clip.path.metadata()?.len();
             ratio.push(proxy::bytes(&seen) as f64 / size as f64);
+            // What the store itself takes for the frame's bytes, whoever asks for them.
+            if let Some(range) = seen.last().and_then(|s| s.asked.range.clone()) {
+                let begin = Instant::now();
+                place.bucket.get(name, range).await?;
+                plain.push(ms(begin.elapsed()));
+            }
         }
     }
     let of = |side: &Side| format!("local disk ({} ms)", number(median(&side.times)));
@@ -160,7 +166,11 @@ async fn cold(
     report.row(
         row.ratio(near_share, of(&local))
             .goal(Goal::at_most(near_share, 1.15, "× local disk"))
-            .note(wrong(&near)),
+            .note(format!(
+                "{}; the store alone takes {} ms to give such a frame's bytes",
+                wrong(&near),
+                number(median(&plain))
+            )),
     )?;
     let beyond: Vec<f64> = far
         .times

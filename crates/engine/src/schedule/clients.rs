@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::types::{ClientId, ClientKind, OrderId, Purpose, TicketId};
+use super::types::{ClientId, ClientKind, Held, OrderId, Purpose, TicketId};
 use super::{Order, Pass, Schedule, Stage};
 use crate::ticket::Priority;
 
@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
+impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
     pub(crate) fn add_client(&mut self, kind: ClientKind) -> ClientId {
         let id = ClientId(self.id());
         let client = Client {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::types::{ClientId, Fetch, FetchLimits, GopKey, OrderId, TicketId, Waiter};
+use super::types::{ClientId, Fetch, FetchLimits, GopKey, Held, OrderId, TicketId, Waiter};
 use super::{Gop, Order, Schedule, Stage};
 
 /// A read under way.
@@ -46,7 +46,7 @@ impl Allowance {
     }
 }
 
-impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
+impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
     /// What to read next, if anything may be read now. `size` says how many bytes the samples
     /// from one up to another (not with it) have.
     pub(crate) fn next_fetch(
@@ -72,16 +72,16 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             if !stuck && (self.fetching >= allowed.reads || full >= Some(allowed.bytes)) {
                 continue;
             }
-            let Some((key, video, from, to)) = self.first_lacking(id) else {
+            let Some(fetch) = self.first_lacking(id) else {
                 continue;
             };
-            let bytes = size(&video, from, to);
+            let bytes = size(&fetch.video, fetch.from, fetch.to);
             if !stuck && taken.saturating_add(bytes) > allowed.bytes {
                 full = Some(allowed.bytes);
                 continue;
             }
             let fetching = Fetching {
-                to,
+                to: fetch.to,
                 bytes,
                 client: id,
             };
@@ -90,23 +90,17 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.begun += 1;
             }
-            if let Some(gop) = self.gops.get_mut(&key) {
+            if let Some(gop) = self.gops.get_mut(&fetch.gop) {
                 gop.fetching = Some(fetching);
             }
-            return Some(Fetch {
-                gop: key,
-                video,
-                from,
-                to,
-                harvest,
-            });
+            return Some(Fetch { harvest, ..fetch });
         }
         None
     }
 
     /// What a client lacks most and is not being read: the samples of a GOP from one up to
     /// another.
-    fn first_lacking(&self, id: ClientId) -> Option<(GopKey, V, u32, u32)> {
+    fn first_lacking(&self, id: ClientId) -> Option<Fetch<V>> {
         let client = self.clients.get(&id)?;
         client.lacking.iter().find_map(|place| {
             let order = self.orders.get(&place.order)?;
@@ -115,15 +109,27 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
             // All that the ticket wants of it.
             let mates = (gop.orders.iter())
                 .filter_map(|o| self.orders.get(o))
-                .filter(|o| o.waiters.iter().any(|w| w.ticket == place.ticket))
-                .map(|o| o.image.sample);
-            let last = mates.max().unwrap_or(order.image.sample);
+                .filter(|o| o.waiters.iter().any(|w| w.ticket == place.ticket));
+            let lacking = mates.filter(|o| o.stage == Stage::Lacking);
+            let mut targets: Vec<u32> = lacking.map(|o| o.image.sample).collect();
+            targets.push(order.image.sample);
+            targets.sort_unstable();
+            targets.dedup();
             let from = if gop.run.is_some() {
                 gop.end
             } else {
                 key.start
             };
-            Some((key, gop.video.clone(), from, last.saturating_add(1)))
+            let to = targets.last().map_or(from, |last| last.saturating_add(1));
+            Some(Fetch {
+                video: gop.video.clone(),
+                from,
+                // Behind what is there, where a target lies in a gap.
+                to: to.max(from),
+                targets,
+                harvest: false,
+                gop: key,
+            })
         })
     }
 
@@ -143,27 +149,34 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         by_ticket.into_values().cloned().collect()
     }
 
-    /// The samples of a GOP from its start up to `end` are there.
+    /// So many bytes of a GOP are there, those of the samples from its start up to `end` among
+    /// them.
     pub(crate) fn fetched(&mut self, key: &GopKey, run: R, end: u32, bytes: u64) {
         self.end_fetching(key);
         let Some(gop) = self.gops.get_mut(key) else {
             return;
         };
-        if gop.run.is_none() || end > gop.end {
+        // What is read is put to what there was, so that the larger run is all of it.
+        if gop.run.is_none() || end > gop.end || bytes >= gop.bytes {
             self.held = self.held.saturating_sub(gop.bytes).saturating_add(bytes);
             gop.run = Some(run);
             gop.end = end;
             gop.bytes = bytes;
         }
-        let end = gop.end;
+        let Some(run) = gop.run.clone() else { return };
         let orders: Vec<OrderId> = gop.unclaimed.iter().copied().collect();
         for id in orders {
-            if let Some(order) = self.orders.get(&id)
-                && order.stage == Stage::Lacking
-                && order.image.sample < end
-            {
-                self.restage(id, Stage::Runnable);
-                self.announce(id);
+            let Some(order) = self.orders.get(&id) else {
+                continue;
+            };
+            match (order.stage, run.serves(order.image.sample)) {
+                (Stage::Lacking, true) => {
+                    self.restage(id, Stage::Runnable);
+                    self.announce(id);
+                }
+                // It was planned by what turned out not to be so.
+                (Stage::Runnable | Stage::Gathering, false) => self.restage(id, Stage::Lacking),
+                _ => {}
             }
         }
         self.release_gathered(key);
@@ -243,7 +256,7 @@ impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
         let sample = order.image.sample;
         let gop = self.gops.entry(key).or_insert_with(|| Gop::of(video));
         gop.orders.insert(id);
-        let stage = if gop.run.is_some() && sample < gop.end {
+        let stage = if gop.run.as_ref().is_some_and(|run| run.serves(sample)) {
             Stage::Runnable
         } else {
             Stage::Lacking

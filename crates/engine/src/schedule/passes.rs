@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clients::{Client, Place};
-use super::types::{Claim, ClientId, GopKey, Look, OrderId, PassId, Picked, Signal, Waiter};
+use super::types::{Claim, ClientId, GopKey, Held, Look, OrderId, PassId, Picked, Signal, Waiter};
 use super::{Schedule, Stage};
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Pass {
     }
 }
 
-impl<V: Clone, R: Clone, S: Clone> Schedule<V, R, S> {
+impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
     /// Work for a worker, if there is some.
     pub(crate) fn pick(&mut self) -> Option<Picked<V, R>> {
         let (client, place) = self.most_urgent()?;

@@ -130,6 +130,12 @@ pub(crate) struct Look {
     pub(crate) stop: bool,
 }
 
+/// What was read of a GOP.
+pub(crate) trait Held {
+    /// Whether a sample's picture can be made from it.
+    fn serves(&self, sample: u32) -> bool;
+}
+
 /// Bytes to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fetch<V> {
@@ -138,6 +144,9 @@ pub(crate) struct Fetch<V> {
     /// Samples, in decode order: from, and behind the last.
     pub(crate) from: u32,
     pub(crate) to: u32,
+    /// Those whose pictures are wanted, ascending: who knows what these depend on need not read
+    /// more. Empty: everything is to be read.
+    pub(crate) targets: Vec<u32>,
     /// For nobody's request.
     pub(crate) harvest: bool,
 }

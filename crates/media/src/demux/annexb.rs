@@ -18,7 +18,7 @@ use crate::h265::parameter_sets::ParameterSets;
 use crate::h265::poc::PocState;
 use crate::h265::slice::SliceHeader;
 use crate::h265::sps::Sps;
-use crate::index::{Framing, Layout, NOT_PRESENTED, SampleDescription, SampleTable, VideoIndex};
+use crate::index::{Framing, Layout, SampleDescription, SampleTable, VideoIndex};
 use crate::order::DecodeIndex;
 use crate::orientation::Orientation;
 
@@ -449,12 +449,6 @@ impl Scanner {
             .filter(|&i| self.orders.get(i as usize).is_some_and(Option::is_some))
             .collect();
         presented.sort_by_key(|&i| self.orders.get(i as usize).copied().flatten());
-        let mut rank = vec![NOT_PRESENTED; self.orders.len()];
-        for (place, &sample) in presented.iter().enumerate() {
-            if let Some(slot) = rank.get_mut(sample as usize) {
-                *slot = place as u32;
-            }
-        }
         let sps = self.first_sps.as_deref();
         // A raw stream has no times: the VUI's rate where it makes sense, else FFmpeg's 25.
         let (units, timescale) = sps
@@ -468,7 +462,6 @@ impl Scanner {
             .map(|i| i * i64::from(units))
             .collect();
         self.table.presented = presented;
-        self.table.rank = rank;
         self.table.time_runs = vec![(0, 0, units)];
         self.table.description_runs = vec![(0, 0)];
         let pixel_aspect = sps.and_then(|s| s.vui.sample_aspect);
@@ -485,7 +478,8 @@ impl Scanner {
             }],
             orientation: Orientation::IDENTITY,
             timescale,
-            samples: self.table,
+            samples: self.table.pack(),
+            declared: Vec::new(),
             in_band_sets: self.in_band_sets,
         })
     }

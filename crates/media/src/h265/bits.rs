@@ -61,6 +61,11 @@ impl<'a> BitReader<'a> {
         }
     }
 
+    /// Bytes of the NAL unit that have been looked at, its header included.
+    pub fn consumed(&self) -> usize {
+        self.at
+    }
+
     fn next_byte(&mut self) -> Option<u8> {
         let mut byte = *self.data.get(self.at)?;
         self.at += 1;

@@ -91,7 +91,26 @@ impl SliceHeader {
     /// Reads the header of a slice segment NAL unit (with its NAL header; its payload may be cut
     /// after the header) of the base layer.
     pub fn parse(nal: &[u8], nal_type: NalType, sets: &ParameterSets) -> Result<Self, HeaderError> {
+        Self::read(&mut BitReader::after_nal_header(nal), nal_type, sets)
+    }
+
+    /// As [`SliceHeader::parse`], with how many of the NAL unit's bytes that took: the same comes
+    /// out of these bytes alone, since no others were looked at.
+    pub fn measure(
+        nal: &[u8],
+        nal_type: NalType,
+        sets: &ParameterSets,
+    ) -> Result<(Self, usize), HeaderError> {
         let r = &mut BitReader::after_nal_header(nal);
+        let header = Self::read(r, nal_type, sets)?;
+        Ok((header, r.consumed()))
+    }
+
+    fn read(
+        r: &mut BitReader<'_>,
+        nal_type: NalType,
+        sets: &ParameterSets,
+    ) -> Result<Self, HeaderError> {
         let first_in_picture = r.flag("first_slice_segment_in_pic_flag")?;
         if nal_type.is_irap() {
             r.skip("no_output_of_prior_pics_flag", 1)?;

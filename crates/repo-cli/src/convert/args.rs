@@ -31,7 +31,8 @@ pub(crate) struct RawConvert {
     #[arg(long, short = 'R')]
     pub(crate) recursive: bool,
 
-    /// Also write OUTPUT.offsets.json, the byte offset of every frame
+    /// Also write OUTPUT.offsets.json, the byte offset of every frame, and OUTPUT.bsidx, the index
+    /// that the server reads in place of the video's own tables
     #[arg(long)]
     pub(crate) extract_offsets: bool,
 

@@ -164,10 +164,9 @@ fn summary(job: &Job, settings: &Settings, converted: &Converted) -> String {
         batch::human_size(converted.bytes)
     );
     if settings.extract_offsets {
-        text.push_str(&format!(
-            "{}\n",
-            crate::offsets::sidecar_path(&job.output).display()
-        ));
+        for place in video::sidecars(&job.output) {
+            text.push_str(&format!("{}\n", place.display()));
+        }
     }
     if let Some(c) = converted.closure {
         text.push_str(&format!(

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use engine::catalog;
 use media::index::Layout;
 use media::{DecodeIndex, VideoIndex};
 
@@ -16,7 +17,7 @@ use super::probe::{Source, probe};
 use super::tool::{self, Dialect};
 use super::{ffmpeg_run, presentation};
 use crate::closure::{ClosureReport, closure_report};
-use crate::offsets::{sidecar_path, sidecar_text};
+use crate::offsets::{index_path, sidecar_path, sidecar_text};
 use crate::placement::{self, Pending};
 use crate::source;
 
@@ -54,15 +55,21 @@ pub(crate) fn check_places(job: &Job, settings: &Settings) -> anyhow::Result<()>
         );
     }
     ensure!(!output.is_dir(), "{} is a folder", output.display());
-    let sidecar = settings.extract_offsets.then(|| sidecar_path(output));
-    for place in [Some(output), sidecar.as_ref()].into_iter().flatten() {
-        ensure!(
-            settings.force || !place.exists(),
-            "{} exists already (--force overwrites it)",
-            place.display()
-        );
+    let mut places = vec![output.clone()];
+    if settings.extract_offsets {
+        places.extend(sidecars(output));
+    }
+    for place in places {
+        if place.exists() && !settings.force {
+            return Err(placement::exists_already(&place));
+        }
     }
     Ok(())
+}
+
+/// Where the files stand that tell of a video: its offsets, and its index.
+pub(crate) fn sidecars(video: &Path) -> [PathBuf; 2] {
+    [sidecar_path(video), index_path(video)]
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -104,23 +111,27 @@ pub(crate) async fn convert(
         .await
         .context("the result cannot be read")?;
     let index = &result.index;
-    let sidecar = sidecar_path(&job.output);
-    let stale = sidecar.exists() && !settings.extract_offsets;
-    let written = if settings.extract_offsets {
+    let mut written = Vec::new();
+    let mut stale = Vec::new();
+    if settings.extract_offsets {
         let text = sidecar_text(job.video_url.clone(), index)?;
-        let place = Pending::new(&sidecar, settings.force)?;
-        fs::write(place.path(), text)?;
-        Some(place)
+        let file = catalog::index_file(&result).await?;
+        let [text_path, file_path] = sidecars(&job.output);
+        for (path, content) in [(text_path, text.into_bytes()), (file_path, file)] {
+            let place = Pending::new(&path, settings.force)?;
+            fs::write(place.path(), content)?;
+            written.push(place);
+        }
     } else {
-        None
-    };
+        stale.extend(sidecars(&job.output).into_iter().filter(|s| s.exists()));
+    }
     let bytes = fs::metadata(pending.path())?.len();
     interrupts.check().await?;
     pending.finish()?;
-    if let Some(place) = written {
+    for place in written {
         place.finish()?;
     }
-    if stale {
+    for sidecar in stale {
         // Offsets of the video that was overwritten name nothing in the new one.
         fs::remove_file(&sidecar)
             .with_context(|| format!("cannot remove the outdated {}", sidecar.display()))?;

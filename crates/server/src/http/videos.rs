@@ -90,7 +90,10 @@ impl Videos {
 
     /// The video of this name; the version that is `pinned`, if one is.
     pub(super) async fn get(&self, name: &str, pinned: Option<&str>) -> Result<Current, Problem> {
-        let known = self.opened.get(name).filter(|o| !o.video.is_changed());
+        let known = self
+            .opened
+            .get(name)
+            .filter(|o| o.video.refusal().is_none());
         if let Some(opened) = &known {
             // A version does not change: what is held of it needs no second look.
             let named = pinned == Some(opened.version.as_str());

@@ -98,14 +98,9 @@ mod tests {
     use super::*;
     use crate::error::StorageErrorKind;
 
-    fn after(
-        seconds: u64,
-        result: Result<u8, StorageErrorKind>,
-    ) -> impl Future<Output = Result<u8, StorageError>> + Send + 'static {
-        async move {
-            sleep(Duration::from_secs(seconds)).await;
-            result.map_err(|kind| StorageError::new(kind, "told"))
-        }
+    async fn after(seconds: u64, result: Result<u8, StorageErrorKind>) -> Result<u8, StorageError> {
+        sleep(Duration::from_secs(seconds)).await;
+        result.map_err(|kind| StorageError::new(kind, "told"))
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::check;
 use crate::schedule::clients::{BULK_PATIENCE, INTERACTIVE};
 use crate::schedule::{
-    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, ImageKey, OrderId, PassId, Picked,
-    Purpose, Schedule, Signal, Stage, TicketId, Waiter, Wish,
+    Claim, ClientId, ClientKind, Fetch, FetchLimits, GopKey, Held, ImageKey, OrderId, PassId,
+    Picked, Purpose, Schedule, Signal, Stage, TicketId, Waiter, Wish,
 };
 use crate::ticket::{Output, Priority};
 
@@ -49,6 +49,12 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bytes {
     pub(super) end: u32,
+}
+
+impl Held for Bytes {
+    fn serves(&self, sample: u32) -> bool {
+        sample < self.end
+    }
 }
 
 pub(super) type Tested = Schedule<u8, Bytes, Token>;

@@ -137,13 +137,6 @@ impl Columns {
             // with the first sample if at all.
             table.sync.push(0);
         }
-        if !table.offsets.is_sorted() {
-            table.by_offset = (0..samples as u32).collect();
-            let offsets = &table.offsets;
-            table
-                .by_offset
-                .sort_by_key(|&s| offsets.get(s as usize).copied().unwrap_or(u64::MAX));
-        }
         table.offsets.shrink_to_fit();
         table.sizes.shrink_to_fit();
         table.composition_offsets.shrink_to_fit();

@@ -20,7 +20,7 @@ use std::ops::Range;
 use super::super::DemuxError;
 use super::boxes::BoxRef;
 use super::limits;
-use crate::index::{NOT_PRESENTED, SampleTable};
+use crate::index::SampleTable;
 
 /// One entry of `elst`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +74,7 @@ pub(super) fn read(edts: &BoxRef<'_>) -> Result<Vec<Edit>, DemuxError> {
     Ok(edits)
 }
 
-/// Fills the columns of the presentation: `presented`, `presentation_times` and `rank`.
+/// Fills the columns of the presentation: `presented` and `presentation_times`.
 ///
 /// `shift_only`: the samples come from movie fragments. `most`: the largest number of frames
 /// that is accepted.
@@ -136,7 +136,6 @@ pub(super) fn present(
                 let time = |s: &u32| start.saturating_add(since_first(s));
                 presentation_times.extend(samples.iter().map(time));
             }
-            table.rank = rank(&presented, order.len());
             table.presented = presented;
             table.presentation_times = presentation_times;
         }
@@ -151,23 +150,8 @@ fn all(table: &mut SampleTable, order: Vec<u32>, mut times: Vec<i64>, shift: i64
     for time in &mut times {
         *time = time.saturating_sub(shift);
     }
-    table.rank = rank(&order, order.len());
     table.presentation_times = times;
     table.presented = order;
-}
-
-/// The first place of each sample among the presented.
-fn rank(presented: &[u32], samples: usize) -> Vec<u32> {
-    let mut rank = vec![NOT_PRESENTED; samples];
-    for (place, &sample) in presented.iter().enumerate() {
-        if let Some(first) = rank
-            .get_mut(sample as usize)
-            .filter(|r| **r == NOT_PRESENTED)
-        {
-            *first = place as u32;
-        }
-    }
-    rank
 }
 
 /// The places in composition order that an edit shows.

@@ -109,6 +109,7 @@ struct Video {
     timescales: Timescales,
     edits: Vec<Edit>,
     moov_first: bool,
+    declared: Vec<Range<u64>>,
     columns: Columns,
 }
 
@@ -338,6 +339,7 @@ impl Builder {
         // All boxes up to the end of `moov` lie in the object; if media data was among them and
         // nothing follows, the object is as long as it should be.
         let whole = walk.media_data && end == self.size;
+        let declared = declared(at..end, track.at..end);
         let mut columns = Columns::new(self.size, whole);
         tables::read(&track.stbl, &description_map, &mut columns)?;
         let video = Box::new(Video {
@@ -352,6 +354,7 @@ impl Builder {
             },
             edits: track.edits.clone(),
             moov_first: !walk.media_data,
+            declared,
             columns,
             defaults: std::mem::take(&mut movie.defaults),
         });
@@ -672,10 +675,21 @@ impl Video {
             descriptions: self.descriptions,
             orientation: self.orientation,
             timescale: self.timescales.media,
-            samples,
+            samples: samples.pack(),
+            declared: self.declared,
             in_band_sets: Vec::new(),
         }))
     }
+}
+
+/// The beginnings of `moov` and of the video's `trak`, as far as they can hold more than tables.
+fn declared(moov: Range<u64>, trak: Range<u64>) -> Vec<Range<u64>> {
+    /// `mvhd` comes first, and has 108 or 120 bytes.
+    const MOOV: u64 = 256;
+    /// `tkhd`, `edts`, `mdhd`, `hdlr` and `stsd` seldom have more than 2 KiB together.
+    const TRAK: u64 = 8 * 1024;
+    let begin = |r: Range<u64>, most: u64| r.start..r.end.min(r.start.saturating_add(most));
+    disjoint(Vec::from([begin(moov, MOOV), begin(trak, TRAK)]))
 }
 
 /// Ranges in ascending order, those that touch or overlap as one.

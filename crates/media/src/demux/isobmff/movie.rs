@@ -40,6 +40,8 @@ pub(super) struct FragmentDefaults {
 /// One `trak`.
 #[derive(Debug)]
 pub(super) struct Track<'a> {
+    /// Where `trak` begins in the object.
+    pub(super) at: u64,
     pub(super) id: u32,
     enabled: bool,
     handler: FourCc,
@@ -191,6 +193,7 @@ impl<'a> Track<'a> {
             None => Vec::new(),
         };
         Ok(Self {
+            at: trak.at,
             id,
             enabled,
             handler,
