@@ -100,8 +100,8 @@ impl Viewer {
 
 async fn shows(page: &Page, frame: u32) {
     page.until(&format!(
-        "(() => {{ const p = document.getElementById('picture').dataset; \
-         return p.frame === '{frame}' && p.exact === 'true' }})()"
+        "(() => {{ const p = document.getElementById('picture')?.dataset; \
+         return p?.frame === '{frame}' && p.exact === 'true' }})()"
     ))
     .await
     .unwrap();
@@ -573,9 +573,22 @@ async fn the_wheel_zooms_and_a_double_click_resets() {
 
 #[tokio::test]
 async fn on_a_phone_a_finger_scrubs_and_the_list_slides_in() {
-    let viewer = Viewer::open("#video=yard.mp4&frame=0").await;
-    let page = &viewer.page;
+    let folder = videos();
+    let server = serve(&folder);
+    let browser = Browser::start().await.unwrap();
+    let page = browser.page(390, 844).await.unwrap();
     page.resize(390, 844, 2.0, true).await.unwrap();
+    page.go(&server.http("/#video=yard.mp4&frame=0"))
+        .await
+        .unwrap();
+    let viewer = Viewer {
+        folder,
+        server,
+        browser,
+        page,
+    };
+    let page = &viewer.page;
+    page.until("innerWidth === 390").await.unwrap();
     viewer.shows(0).await;
     let (left, top, width, height) = page.place("#timeline").await.unwrap();
     let point = |frame: f64| {
@@ -656,6 +669,9 @@ async fn nothing_hinders_those_who_hear_the_page_or_use_no_mouse() {
         ] {
             page.prefer(scheme).await.unwrap();
             page.resize(width, 800, 1.0, phone).await.unwrap();
+            page.until(&format!("innerWidth === {width}"))
+                .await
+                .unwrap();
             page.until(&format!(
                 "matchMedia('(prefers-color-scheme: {scheme})').matches"
             ))
