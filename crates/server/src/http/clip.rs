@@ -129,12 +129,10 @@ pub(super) async fn clip(asked: &Asked<'_>) -> Result<Response, Problem> {
         _place: place.map_err(|_| Problem::too_busy())?,
     };
     // What is wrong with the first picture is told as with any.
-    let first = loop {
-        match clip.next_image().await {
-            Some((frame, Ok(image))) => break part(frame, &image),
-            Some((_, Err(error))) => return Err(Problem::of_engine(&error)),
-            None => return Err(Problem::not_found("The video shows no frames")),
-        }
+    let first = match clip.next_image().await {
+        Some((frame, Ok(image))) => part(frame, &image),
+        Some((_, Err(error))) => return Err(Problem::of_engine(&error)),
+        None => return Err(Problem::not_found("The video shows no frames")),
     };
     clip.began = Instant::now();
     let rest = stream::unfold(Some(clip), |clip| async {
