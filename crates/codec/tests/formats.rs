@@ -1,7 +1,6 @@
 //! Images in other formats than JPEG, read back by ffmpeg.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-#[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
 use codec::{Format, HevcDecoder, ImageEncoder, Picture, Rendition, Threading};
