@@ -1,5 +1,7 @@
 //! What caches and CDNs are told: which answer this is, and how long it holds.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -89,28 +91,36 @@ impl Answer<'_> {
         if let Ok(tag) = HeaderValue::from_str(self.tag.as_str()) {
             headers.insert(ETAG, tag);
         }
-        let whose = if self.granted.to_everybody {
-            "public"
-        } else {
-            "private"
-        };
-        let lifetime = if self.current.pinned {
-            format!("{whose}, max-age=31536000, immutable")
-        } else {
-            format!(
-                "{whose}, max-age={}, must-revalidate",
-                self.current.fresh.as_secs()
-            )
-        };
-        if let Ok(lifetime) = HeaderValue::from_str(&lifetime) {
-            headers.insert(CACHE_CONTROL, lifetime);
-        }
+        let Current { fresh, pinned, .. } = *self.current;
+        put_lifetime(headers, self.granted, fresh, pinned);
         if self.varies {
             headers.insert(VARY, HeaderValue::from_static("accept"));
         }
         if let Ok(version) = HeaderValue::from_str(&self.current.opened.version) {
             headers.insert("video-version", version);
         }
+    }
+}
+
+/// How long an answer holds.
+pub(super) fn put_lifetime(
+    headers: &mut HeaderMap,
+    granted: Granted,
+    fresh: Duration,
+    pinned: bool,
+) {
+    let whose = if granted.to_everybody {
+        "public"
+    } else {
+        "private"
+    };
+    let lifetime = if pinned {
+        format!("{whose}, max-age=31536000, immutable")
+    } else {
+        format!("{whose}, max-age={}, must-revalidate", fresh.as_secs())
+    };
+    if let Ok(lifetime) = HeaderValue::from_str(&lifetime) {
+        headers.insert(CACHE_CONTROL, lifetime);
     }
 }
 

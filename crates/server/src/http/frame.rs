@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Asked;
 use super::accept;
 use super::caching::{Answer, Tag};
+use super::hot::Hot;
 use super::problem::{Problem, seconds};
 use super::videos::Current;
 use crate::address;
@@ -228,13 +229,25 @@ pub(super) async fn frame(
         content_type: accept::content_type(chosen),
         varies: format.is_none(),
     };
-    let mut response = if tag.is_known_to(asked.headers) {
-        answer.not_modified()
-    } else {
-        let target = FrameTarget { sample, output };
-        answer.with(picture(asked, &current, target).await?.bytes)
-    };
+    if tag.is_known_to(asked.headers) {
+        let mut response = answer.not_modified();
+        describe(&mut response, video.index(), sample);
+        return Ok(response);
+    }
+    let target = FrameTarget { sample, output };
+    let image = picture(asked, &current, target).await?.bytes;
+    let mut response = answer.with(image.clone());
     describe(&mut response, video.index(), sample);
+    if format.is_some() {
+        let hot = Hot {
+            name: asked.name.to_owned(),
+            current: current.clone(),
+            tag: tag.clone(),
+            headers: response.headers().clone(),
+            image,
+        };
+        asked.http.hot.keep(asked.request, hot);
+    }
     Ok(response)
 }
 

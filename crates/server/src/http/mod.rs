@@ -12,6 +12,7 @@ mod clients;
 mod clip;
 mod frame;
 mod gop;
+mod hot;
 mod index;
 mod info;
 mod list;
@@ -43,6 +44,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::access::{Granted, Subject};
 use self::clients::Clients;
+use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::Videos;
@@ -76,6 +78,8 @@ struct Http {
     clients: Clients,
     /// Places for requests that something has to be made or read for.
     room: Arc<Semaphore>,
+    /// Pictures that were sent, by their URLs.
+    hot: Answers,
     /// Storyboards that were made, by their tags.
     sheets: Cache<String, Bytes, ByBytes>,
     /// Places for storyboards that are made: each takes much memory.
@@ -122,6 +126,7 @@ pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<
         videos: Videos::new(engine.clone(), config.lifetime),
         clients: Clients::new(engine.clone()),
         engine,
+        hot: Answers::default(),
         sheets: Cache::with_weighter(256, SHEET_BYTES, ByBytes),
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
         large: Semaphore::new(GOPS_AT_WORK),
@@ -183,6 +188,7 @@ struct Asked<'a> {
     http: &'a Http,
     name: &'a str,
     granted: Granted,
+    request: &'a Parts,
     headers: &'a HeaderMap,
     query: &'a str,
     client: IpAddr,
@@ -213,11 +219,15 @@ async fn of_video(
 }
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
+    if let Some(response) = http.hot.find(&http.videos, request) {
+        return Ok(response);
+    }
     let (name, wanted) = path::parse(request.uri.path())?;
     let asked = Asked {
         http,
         granted: access::ask(Subject::Video(&name))?,
         name: &name,
+        request,
         headers: &request.headers,
         query: request.uri.query().unwrap_or_default(),
         client,

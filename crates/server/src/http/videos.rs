@@ -88,6 +88,14 @@ impl Videos {
         }
     }
 
+    /// How long answers about it hold from now on; `None` where it must be looked at again.
+    pub(super) fn fresh(&self, current: &Current) -> Option<Duration> {
+        let opened = &current.opened;
+        let fresh = self.lifetime.saturating_sub(opened.age());
+        let holds = opened.video.refusal().is_none() && (current.pinned || !fresh.is_zero());
+        holds.then_some(fresh)
+    }
+
     /// The video of this name; the version that is `pinned`, if one is.
     pub(super) async fn get(&self, name: &str, pinned: Option<&str>) -> Result<Current, Problem> {
         let known = self

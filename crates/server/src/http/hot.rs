@@ -1,0 +1,84 @@
+//! The shortest way to a picture that was sent before: by its URL as it was sent, with nothing taken
+//! apart. Only URLs that name a format are here: but for `If-None-Match`, no header matters to them.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::access::{self, Subject};
+use super::caching::{Tag, put_lifetime};
+use super::videos::{Current, Videos};
+
+/// Bytes of pictures that are held here, most of which the engine's cache holds, too.
+const MOST_BYTES: u64 = 32 << 20;
+
+/// An answer that was given.
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub(super) name: String,
+    pub(super) current: Current,
+    pub(super) tag: Tag,
+    pub(super) headers: HeaderMap,
+    pub(super) image: Bytes,
+}
+
+#[derive(Clone, Debug)]
+struct ByImage;
+
+impl Weighter<String, Arc<Hot>> for ByImage {
+    fn weight(&self, url: &String, hot: &Arc<Hot>) -> u64 {
+        const HEADERS: usize = 2048;
+        (HEADERS + url.len() + hot.name.len() + hot.image.len()) as u64
+    }
+}
+
+/// Answers by URL.
+#[derive(Debug)]
+pub(super) struct Answers(Cache<String, Arc<Hot>, ByImage>);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Cache::with_weighter(1024, MOST_BYTES, ByImage))
+    }
+}
+
+/// The URL, where answers to it may be here.
+fn url(request: &Parts) -> Option<&str> {
+    let url = request.uri.path_and_query()?.as_str();
+    (request.method == Method::GET).then_some(url)
+}
+
+impl Answers {
+    pub(super) fn keep(&self, request: &Parts, hot: Hot) {
+        if let Some(url) = url(request) {
+            self.0.insert(url.to_owned(), Arc::new(hot));
+        }
+    }
+
+    /// The answer, if it is here and still holds.
+    pub(super) fn find(&self, videos: &Videos, request: &Parts) -> Option<Response> {
+        let hot = self.0.get(url(request)?)?;
+        let fresh = videos.fresh(&hot.current)?;
+        let granted = access::ask(Subject::Video(&hot.name)).ok()?;
+        let known = hot.tag.is_known_to(&request.headers);
+        let mut response = match known {
+            true => Response::new(Body::empty()),
+            false => Response::new(Body::from(hot.image.clone())),
+        };
+        *response.headers_mut() = hot.headers.clone();
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+                .headers_mut()
+                .remove(axum::http::header::CONTENT_TYPE);
+        }
+        put_lifetime(response.headers_mut(), granted, fresh, hot.current.pinned);
+        Some(response)
+    }
+}
