@@ -336,6 +336,12 @@ async fn caches_are_told_what_they_have_and_how_long_it_holds() {
         "{control}"
     );
     assert_eq!(first.header("accept-ranges"), "none");
+    // What was sent before is sent again, in the same words.
+    let again = web.get(path).await;
+    assert_eq!(again.body, first.body);
+    for name in ["etag", "content-type", "frame-number", "video-version"] {
+        assert_eq!(again.header(name), first.header(name), "{name}");
+    }
 
     // Whoever has it is told so, and nothing is made for that.
     let known = web.get_with(path, &[("if-none-match", &tag)]).await;
@@ -440,6 +446,8 @@ async fn a_replacement_that_shows_while_it_is_read_is_the_new_one() {
     let info = web.json("/v1/videos/closed_gop.h265").await;
     assert_eq!(info["frame_count"], 120);
     assert_eq!(info["version"], answer.header("video-version"));
+    let near = web.get(&format!("{path}?frame=4")).await;
+    assert_eq!(info["version"], near.header("video-version"));
 }
 
 #[tokio::test]

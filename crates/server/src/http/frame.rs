@@ -1,5 +1,7 @@
 //! `GET /v1/videos/{path}/frame.jpg`: one picture.
 
+use std::sync::Arc;
+
 use axum::http::HeaderValue;
 use axum::http::header::ACCEPT;
 use axum::response::Response;
@@ -241,7 +243,8 @@ pub(super) async fn frame(
     if format.is_some() {
         let hot = Hot {
             name: asked.name.to_owned(),
-            current: current.clone(),
+            opened: Arc::downgrade(&current.opened),
+            pinned: current.pinned,
             tag: tag.clone(),
             headers: response.headers().clone(),
             image,

@@ -1,7 +1,7 @@
 //! The shortest way to a picture that was sent before: by its URL as it was sent, with nothing taken
 //! apart. Only URLs that name a format are here: but for `If-None-Match`, no header matters to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 
 use super::access::{self, Subject};
 use super::caching::{Tag, put_lifetime};
-use super::videos::{Current, Videos};
+use super::videos::{Opened, Videos};
 
 /// Bytes of pictures that are held here, most of which the engine's cache holds, too.
 const MOST_BYTES: u64 = 32 << 20;
@@ -22,7 +22,10 @@ const MOST_BYTES: u64 = 32 << 20;
 #[derive(Debug)]
 pub(super) struct Hot {
     pub(super) name: String,
-    pub(super) current: Current,
+    /// It keeps no index in memory: where the video is not held any more, neither does this hold.
+    pub(super) opened: Weak<Opened>,
+    /// The URL names the version.
+    pub(super) pinned: bool,
     pub(super) tag: Tag,
     pub(super) headers: HeaderMap,
     pub(super) image: Bytes,
@@ -64,7 +67,7 @@ impl Answers {
     /// The answer, if it is here and still holds.
     pub(super) fn find(&self, videos: &Videos, request: &Parts) -> Option<Response> {
         let hot = self.0.get(url(request)?)?;
-        let fresh = videos.fresh(&hot.current)?;
+        let fresh = videos.fresh(&*hot.opened.upgrade()?, hot.pinned)?;
         let granted = access::ask(Subject::Video(&hot.name)).ok()?;
         let known = hot.tag.is_known_to(&request.headers);
         let mut response = match known {
@@ -78,7 +81,7 @@ impl Answers {
                 .headers_mut()
                 .remove(axum::http::header::CONTENT_TYPE);
         }
-        put_lifetime(response.headers_mut(), granted, fresh, hot.current.pinned);
+        put_lifetime(response.headers_mut(), granted, fresh, hot.pinned);
         Some(response)
     }
 }

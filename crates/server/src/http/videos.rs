@@ -89,10 +89,9 @@ impl Videos {
     }
 
     /// How long answers about it hold from now on; `None` where it must be looked at again.
-    pub(super) fn fresh(&self, current: &Current) -> Option<Duration> {
-        let opened = &current.opened;
+    pub(super) fn fresh(&self, opened: &Opened, pinned: bool) -> Option<Duration> {
         let fresh = self.lifetime.saturating_sub(opened.age());
-        let holds = opened.video.refusal().is_none() && (current.pinned || !fresh.is_zero());
+        let holds = opened.video.refusal().is_none() && (pinned || !fresh.is_zero());
         holds.then_some(fresh)
     }
 
