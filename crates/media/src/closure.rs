@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::graph::{Picture, ReferenceGraph, UnitContent, UnitIndex};
 use crate::h265::nal::NalType;
 use crate::order::DecodeIndex;
+use crate::poc_anchors::PocCount;
 
 /// Which edges of the graph a closure follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +88,8 @@ pub(crate) struct Facts {
     missing: Vec<bool>,
     /// Some unit of the closure has edges that are not reliable.
     uncertain: Vec<bool>,
+    /// How many pictures up to and with the unit are not [reliable](View::is_reliable).
+    unreliable: Vec<u32>,
     /// The last IRAP strictly before the unit, readable or not.
     irap_before: Vec<Option<UnitIndex>>,
 }
@@ -99,6 +102,7 @@ impl Facts {
             depth,
             missing: Vec::with_capacity(count),
             uncertain: Vec::with_capacity(count),
+            unreliable: Vec::with_capacity(count),
             irap_before: Vec::with_capacity(count),
         };
         let mut irap = None;
@@ -118,6 +122,10 @@ impl Facts {
             let uncertain = picture.is_none_or(|p| p.uncertain) || reaches(&facts.uncertain);
             facts.missing.push(missing);
             facts.uncertain.push(uncertain);
+            let before = facts.unreliable.last().copied().unwrap_or(0);
+            let counts = uncertain && graph.nal_type(unit).is_some();
+            let now = before.saturating_add(u32::from(counts));
+            facts.unreliable.push(now);
             if graph.nal_type(unit).is_some_and(NalType::is_irap) {
                 irap = Some(unit);
             }
@@ -218,7 +226,34 @@ impl<'g> View<'g> {
                 self.earlier_or(WHY)
             };
         }
+        if self.is_out_of_reach(unit) {
+            return Standing::Fallback;
+        }
         Standing::Exact
+    }
+
+    /// The headers say exactly what the picture depends on. A picture that anchors POCs is put in
+    /// for that only where they do: with what it needs, pictures of two sequences could come
+    /// together.
+    pub(crate) fn is_reliable(self, unit: UnitIndex) -> bool {
+        !self
+            .facts
+            .uncertain
+            .get(unit as usize)
+            .copied()
+            .unwrap_or(true)
+    }
+
+    /// A decoder that is given the closure alone would count POC wrongly, and among the pictures
+    /// that could set that right are some of which the headers do not say what they depend on.
+    fn is_out_of_reach(self, unit: UnitIndex) -> bool {
+        let until = |unit: UnitIndex| self.facts.unreliable.get(unit as usize).copied();
+        let earliest = self.entry_points(unit).min().unwrap_or(unit);
+        if until(earliest) == until(unit) {
+            return false;
+        }
+        let mut count = PocCount::default();
+        !(self.closure_units(unit).into_iter()).all(|u| count.take(self.graph, u))
     }
 
     /// Before the stream's start nothing can be fetched; before the graph's start, maybe.

@@ -19,7 +19,6 @@ pub mod order;
 pub mod orientation;
 mod packed;
 pub mod packet;
-pub mod plan;
 pub mod planner;
 mod poc_anchors;
 mod prelude;

@@ -13,6 +13,10 @@
 //! 2. `S` lies in one coded video sequence: the decoder's idea of where a sequence begins is right;
 //! 3. every POC of `S` comes out as in the whole stream, but for one constant (8.3.1).
 //!
+//! A picture is put in for the sake of 3 only where the headers say for sure what it needs, so that
+//! 1 and 2 go on to hold. Where no such pictures lead to a target, it is decoded with everything
+//! from its IRAP on ([`Standing::Fallback`]).
+//!
 //! For then a decoder that fills the decoded picture buffer as 8.3.2 says, and makes a stand-in for
 //! what an RPS names and is not there (8.3.3), finds for each active entry the very picture: it was
 //! decoded, since `S` is closed. It is still there: in the whole stream every RPS in between names
@@ -239,7 +243,7 @@ impl<'g> Stand<'g> {
         for unit in 0..=last {
             let here = (unit >= self.end() && held(unit)) || self.was_given(unit);
             let within_reach = here
-                && self.view.graph.picture(unit).is_some()
+                && self.view.is_reliable(unit)
                 && (self.view.needs(unit)).all(|n| {
                     // An IRAP is its own entry point.
                     n == unit || within.get(n as usize).copied().unwrap_or(false)

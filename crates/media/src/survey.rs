@@ -4,11 +4,11 @@
 //! reports the samples of one GOP; it begins one GOP earlier, since leading pictures may depend on
 //! that.
 
+use crate::closure::{Closures, Depth};
 use crate::graph::UnitContent;
 use crate::graph::{Picture, ReferenceGraph, Unreadable};
 use crate::index::{Sample, VideoIndex};
 use crate::order::DecodeIndex;
-use crate::plan::{Closures, Depth};
 use crate::sidecar::plain_start;
 
 /// Samples of one GOP that are looked at. The cost of closures grows with the square of the

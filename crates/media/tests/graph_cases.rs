@@ -10,10 +10,9 @@ use media::h265::ParameterSets;
 use media::h265::rps::{RpsEntry, ShortTermRps};
 use media::h265::slice::SliceType;
 use media::index::Framing;
-use media::plan::{DecodePlan, Depth, Refusal, preludes};
 use media::survey;
-use media::{DecodeIndex, packet};
-use support::{PpsSpec, RpsCoding, ShortTerm, SliceSpec, SpsSpec, d, index, nal};
+use media::{DecodeIndex, Planner, Refusal, Standing, packet};
+use support::{Lt, PpsSpec, RpsCoding, ShortTerm, SliceSpec, SpsSpec, d, index, nal};
 
 const CODES: Framing = Framing::StartCodes;
 
@@ -86,22 +85,40 @@ fn graph(first: usize, slices: &[SliceSpec]) -> ReferenceGraph {
     graph_with(&PpsSpec::default(), first, slices)
 }
 
-fn plan(graph: &ReferenceGraph, targets: &[usize]) -> DecodePlan {
-    let targets: Vec<DecodeIndex> = targets.iter().map(|&t| d(t)).collect();
-    DecodePlan::new(graph, &targets, Depth::Active)
-}
-
-/// The passes as sample numbers, with `fallback`.
-fn passes(plan: &DecodePlan) -> Vec<(Vec<u32>, bool)> {
-    let pass = |p: &media::plan::DecodePass| (p.samples.iter().map(|s| s.0).collect(), p.fallback);
-    plan.passes.iter().map(pass).collect()
+/// What empty decoders are given for targets, in the order of what is first asked for: those of a
+/// graph's exact targets, each with whether everything is decoded.
+fn passes(graph: &ReferenceGraph, targets: &[usize]) -> Vec<(Vec<u32>, bool)> {
+    let planner = Planner::new(graph.clone());
+    let numbers = |of: Vec<DecodeIndex>| of.iter().map(|s| s.0).collect();
+    let mut left: Vec<DecodeIndex> = targets.iter().map(|&t| d(t)).collect();
+    let mut passes = Vec::new();
+    while let Some(&first) = left.first() {
+        match planner.standing(first) {
+            Standing::Fallback => {
+                passes.push((numbers(planner.fallback(first).unwrap()), true));
+                left.remove(0);
+            }
+            Standing::Exact => {
+                let way = planner.way(&[], &left);
+                assert!(way.reached.contains(&first));
+                passes.push((numbers(way.next), false));
+                left.retain(|t| !way.reached.contains(t));
+            }
+            Standing::Refused(why) => panic!("{why}"),
+        }
+    }
+    passes
 }
 
 #[track_caller]
 fn refused(graph: &ReferenceGraph, target: usize) -> Refusal {
-    let plan = plan(graph, &[target]);
-    assert!(plan.passes.is_empty());
-    plan.refused[0].1.clone()
+    let planner = Planner::new(graph.clone());
+    assert_eq!(planner.alone(d(target)), None);
+    assert_eq!(planner.fallback(d(target)), None);
+    match planner.standing(d(target)) {
+        Standing::Refused(why) => why,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Screen content that refers to itself: no header says what depends on what, but the NAL unit
@@ -126,23 +143,18 @@ fn unknown_references_are_decoded_from_their_irap_on() {
         graph.units()[1].content,
         UnitContent::Unreadable(Unreadable::UnknownReferences)
     ));
-    assert_eq!(passes(&plan(&graph, &[2])), [(vec![0, 1, 2], true)]);
-    assert_eq!(passes(&plan(&graph, &[0])), [(vec![0], true)]);
-    assert_eq!(passes(&plan(&graph, &[5])), [(vec![3, 4, 5], true)]);
+    assert_eq!(passes(&graph, &[2]), [(vec![0, 1, 2], true)]);
+    assert_eq!(passes(&graph, &[0]), [(vec![0], true)]);
+    assert_eq!(passes(&graph, &[5]), [(vec![3, 4, 5], true)]);
     // A RASL picture needs the IRAP before its own.
-    assert_eq!(passes(&plan(&graph, &[4])), [(vec![0, 1, 2, 3, 4], true)]);
+    assert_eq!(passes(&graph, &[4]), [(vec![0, 1, 2, 3, 4], true)]);
     assert_eq!(
-        passes(&plan(&graph, &[6, 1])),
+        passes(&graph, &[6, 1]),
         [(vec![3, 4, 5, 6], true), (vec![0, 1], true)]
-    );
-    assert_eq!(
-        passes(&plan(&graph, &[4, 6])).len(),
-        1,
-        "overlapping runs are one"
     );
     let later = graph_with(&pps, 3, &slices[3..]);
     assert_eq!(refused(&later, 4), Refusal::NeedsEarlierStart);
-    assert_eq!(passes(&plan(&later, &[6])), [(vec![3, 4, 5, 6], true)]);
+    assert_eq!(passes(&later, &[6]), [(vec![3, 4, 5, 6], true)]);
 }
 
 /// RASL pictures refer to what a CRA two GOPs before kept; POC needs the CRA in between, in whose
@@ -178,11 +190,52 @@ fn an_anchor_in_a_gop_that_nothing_refers_to() {
     let poc: Vec<i32> = (0..6).map(|u| graph.picture(u).unwrap().poc).collect();
     assert_eq!(poc, [0, 7, 14, 21, 28, 22]);
     // 0 and 1 are referred to, 4 and 3 the decoder needs for a RASL picture, 2 keeps the POC.
-    assert_eq!(
-        passes(&plan(&graph, &[5])),
-        [(vec![0, 1, 2, 3, 4, 5], false)]
-    );
-    assert_eq!(passes(&plan(&graph, &[1])), [(vec![0, 1], false)]);
+    assert_eq!(passes(&graph, &[5]), [(vec![0, 1, 2, 3, 4, 5], false)]);
+    assert_eq!(passes(&graph, &[1]), [(vec![0, 1], false)]);
+}
+
+/// The one picture that could keep the POC right needs, to tell long-term pictures apart, a RASL
+/// picture of which nobody knows whether it is decoded: its CRA comes after damage. With it, an IRAP
+/// of the sequence before would be given, too. (Planning that once put both into one way.)
+#[test]
+fn an_anchor_that_is_not_known_well_enough() {
+    let sps = SpsSpec {
+        log2_max_poc_lsb: 4,
+        long_term: Some(Vec::new()),
+        ..SpsSpec::default()
+    };
+    let pps = PpsSpec::default();
+    let mut lost = picture(1, 8, &[-4]);
+    lost.address = 3;
+    let mut by_lsb = picture(1, 24, &[]);
+    by_lsb.slice_type = SliceType::B;
+    by_lsb.long_term = vec![Lt {
+        from: Err((4, true)),
+        coded_cycle: None,
+    }];
+    let slices = [
+        picture(19, 0, &[]),
+        picture(1, 4, &[-4]),
+        lost,
+        keeping(21, 20, &[-16]),
+        picture(9, 18, &[-14, 2]),
+        by_lsb,
+        picture(1, 29, &[]),
+    ];
+    let sets = ParameterSets::from_nals(&[
+        support::vps(0, 0).into(),
+        sps.nal().into(),
+        pps.nal().into(),
+    ]);
+    let mut graph = ReferenceGraph::new(d(0), sets, true);
+    for mut slice in slices {
+        slice.poc_lsb &= 15;
+        graph.push(&framed(&[slice.nal(&sps, &pps)]), CODES, &[]);
+    }
+    assert!(graph.picture(5).unwrap().needs_previous);
+    assert!(graph.picture(4).unwrap().uncertain && !graph.picture(5).unwrap().uncertain);
+    assert_eq!(passes(&graph, &[6]), [(vec![3, 4, 5, 6], true)]);
+    assert_eq!(passes(&graph, &[3]), [(vec![3], false)]);
 }
 
 /// Every picture of a long GOP that only refers to the IRAP, and a POC of four bits: all of the
@@ -208,11 +261,14 @@ fn many_anchors() {
         graph.push(&framed(&[slice.nal(&sps, &pps)]), CODES, &[]);
     }
     let last = count as usize - 1;
-    let got = plan(&graph, &[last]);
     // Every eighth picture: half of the numbers that a POC of four bits has.
-    assert_eq!(got.decoded() as i32, 1 + (count - 1 + 7) / 8);
+    let decoded = |targets: &[usize]| match &passes(&graph, targets)[..] {
+        [(samples, false)] => samples.len() as i32,
+        other => panic!("{} passes", other.len()),
+    };
+    assert_eq!(decoded(&[last]), 1 + (count - 1 + 7) / 8);
     let all: Vec<usize> = (0..=last).collect();
-    assert_eq!(plan(&graph, &all).decoded() as i32, count);
+    assert_eq!(decoded(&all), count);
 }
 
 #[test]
@@ -229,12 +285,12 @@ fn rasl_pictures() {
     };
     // With the IRAP before, exact; the closure holds both IRAPs.
     let whole = graph(0, &open_gop(19));
-    assert_eq!(passes(&plan(&whole, &[4])), [(vec![0, 1, 2, 3, 4], false)]);
-    assert_eq!(passes(&plan(&whole, &[5])), [(vec![2, 5], false)]);
+    assert_eq!(passes(&whole, &[4]), [(vec![0, 1, 2, 3, 4], false)]);
+    assert_eq!(passes(&whole, &[5]), [(vec![2, 5], false)]);
     // From its own CRA on: earlier, unless nothing lies before.
     let cut = graph(2, &open_gop(19)[2..]);
     assert_eq!(refused(&cut, 3), Refusal::NeedsEarlierStart);
-    assert_eq!(passes(&plan(&cut, &[5])), [(vec![2, 5], false)]);
+    assert_eq!(passes(&cut, &[5]), [(vec![2, 5], false)]);
     let at_start = graph(0, &open_gop(19)[2..]);
     assert!(matches!(refused(&at_start, 1), Refusal::NotDecodable(_)));
     // A RASL picture of a BLA is lost wherever the graph begins.
@@ -264,7 +320,7 @@ fn what_refers_to_a_left_out_picture_is_refused() {
     assert!(matches!(refused(&graph, 1), Refusal::NotDecodable(_)));
     assert!(matches!(refused(&graph, 2), Refusal::NotDecodable(_)));
     // 10 refers to 8 only where 9 has kept it.
-    assert_eq!(passes(&plan(&graph, &[3])), [(vec![0, 3], false)]);
+    assert_eq!(passes(&graph, &[3]), [(vec![0, 3], false)]);
 }
 
 /// An end-of-sequence NAL unit makes a CRA a start, wherever it stands; that of another layer
@@ -306,7 +362,7 @@ fn the_end_of_a_sequence() {
             if starts {
                 assert!(matches!(refused(&graph, 3), Refusal::NotDecodable(_)));
             } else {
-                assert_eq!(passes(&plan(&graph, &[3])), [(vec![0, 1, 2, 3], false)]);
+                assert_eq!(passes(&graph, &[3]), [(vec![0, 1, 2, 3], false)]);
             }
         }
     }
@@ -350,9 +406,9 @@ fn samples_that_are_no_single_picture() {
     assert_eq!(refused(&graph, 6), Refusal::Outside);
     for target in 2..5 {
         let run: Vec<u32> = (0..=target as u32).collect();
-        assert_eq!(passes(&plan(&graph, &[target])), [(run, true)]);
+        assert_eq!(passes(&graph, &[target]), [(run, true)]);
     }
-    assert_eq!(passes(&plan(&graph, &[5, 5])), [(vec![5], false)]);
+    assert_eq!(passes(&graph, &[5, 5]), [(vec![5], false)]);
 }
 
 /// Parameter sets of a sample description come before its first sample; sets behind the slices of
@@ -378,9 +434,10 @@ fn preludes_of_every_place_where_sets_may_stand() {
     graph.push(&[framed(&[pps(1).nal()]), sample(1)].concat(), CODES, &[]);
     graph.push(&[sample(2), framed(&[pps(2).nal()])].concat(), CODES, &[]);
     graph.push(&sample(3), CODES, &[bytes(2), bytes(3)]);
+    let planner = Planner::new(graph);
     let of = |samples: &[u32]| {
         let samples: Vec<DecodeIndex> = samples.iter().map(|&s| DecodeIndex(s)).collect();
-        preludes(&graph, &samples)
+        planner.preludes(&[], &samples)
     };
     let first: Vec<Bytes> = sets(&pps(0)).to_vec();
     assert_eq!(

@@ -302,8 +302,7 @@ fn check(t: &mut Tape, wanted: Wanted) {
         .collect();
     let starts = (0..count).filter(|&u| is_irap(stream.aus[u].nal_type));
     let starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
-    for _ in 0..3 {
-        let first = *t.pick(&starts);
+    for first in starts {
         let model = Model {
             view: View::new(&stream, first),
             planner: Planner::new(graph_from(&stream, first, t.flag())),

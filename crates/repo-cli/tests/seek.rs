@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
+use media::closure::{Depth, closure};
 use media::demux::{HEAD_BYTES, IndexBuilder, Step, TAIL_BYTES};
 use media::graph::ReferenceGraph;
 use media::h265::ParameterSets;
-use media::plan::{Depth, closure};
 use media::{DecodeIndex, VideoIndex};
 
 /// What a converted clip looks like.

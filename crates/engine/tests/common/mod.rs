@@ -15,8 +15,8 @@ use engine::{
     FrameTicket, Output, RequestOptions, Video,
 };
 use futures::FutureExt;
+use media::closure::{Closures, Depth};
 use media::graph::ReferenceGraph;
-use media::plan::{Closures, Depth};
 use media::{DecodeIndex, PresentationIndex};
 use storage::Store;
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 //! buffer, chooses what each picture refers to within the rules of clause 8.3.2, and writes the
 //! headers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use media::h265::rps::{RpsEntry, ShortTermRps};
@@ -131,6 +131,8 @@ struct Encoder<'t> {
     sequence: usize,
     irap: Option<usize>,
     prev_tid0: i32,
+    /// `setOfPrevPocVals` (7.4.7.1): what the lowest bits of a POC must tell apart.
+    previous_pocs: BTreeSet<i32>,
     top: i32,
     /// Sets in force.
     vps: u8,
@@ -156,6 +158,7 @@ pub fn make(t: &mut Tape, wanted: Wanted) -> Stream {
         sequence: 0,
         irap: None,
         prev_tid0: 0,
+        previous_pocs: BTreeSet::new(),
         top: 0,
         vps: 0,
         sps: 0,
@@ -245,6 +248,7 @@ impl Encoder<'_> {
             }
         }
         self.prev_tid0 = poc;
+        self.previous_pocs.clear();
         self.top = poc;
         poc
     }
@@ -383,8 +387,11 @@ impl Encoder<'_> {
             if picture.long {
                 let lsb = kept.poc & mask;
                 let steps = ((poc & !mask) - (kept.poc & !mask)) / self.max();
-                let same = |k: &&Kept| k.poc & mask == lsb;
-                let ambiguous = dpb.iter().filter(same).count() > 1;
+                // Pictures that were kept for others only may still be there in a decoder that
+                // left those out.
+                let pocs = dpb.iter().map(|k| k.poc);
+                let all: BTreeSet<i32> = pocs.chain(self.previous_pocs.iter().copied()).collect();
+                let ambiguous = all.iter().filter(|&p| p & mask == lsb).count() > 1;
                 if ambiguous && steps < 0 {
                     continue;
                 }
@@ -529,7 +536,9 @@ impl Encoder<'_> {
         });
         if temporal_id == 0 && !is_leading(nal_type) && !is_non_reference(nal_type) {
             self.prev_tid0 = poc;
+            self.previous_pocs = self.dpb.iter().map(|k| k.poc).collect();
         }
+        self.previous_pocs.insert(poc);
         self.top = self.top.max(poc);
         self.drafts.push(Draft {
             au: Au {

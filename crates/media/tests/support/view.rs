@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use media::closure::Depth;
 use media::graph::ReferenceGraph;
 use media::h265::ParameterSets;
 use media::index::Framing;
-use media::plan::Depth;
 
 use super::d;
 use super::stream::{Set, Stream, is_irap, is_non_reference, is_radl, is_rasl};
@@ -187,6 +187,20 @@ impl<'s> View<'s> {
             } else {
                 earlier
             };
+        }
+        // Its POC would come out wrong, and what could be put in is not all known well enough.
+        let alone = self.reach([unit], depth, true);
+        let vague = |u: usize| {
+            let all = self.reach([u], depth, false);
+            let unknown = |u: &usize| self.truths[*u].uncertain || !self.truths[*u].readable;
+            all.iter().any(unknown)
+        };
+        let start = match rasl {
+            true => self.truths[irap].irap_before.unwrap_or(irap),
+            false => irap,
+        };
+        if (start..=unit).any(vague) && !self.poc_is_right(alone.iter().copied()) {
+            return Standing::Fallback;
         }
         Standing::Exact
     }
