@@ -624,11 +624,11 @@ async fn on_a_phone_a_finger_scrubs_and_the_list_slides_in() {
         .await
         .unwrap();
     // The list.
-    let hidden = "getComputedStyle(document.getElementById('library')).visibility === 'hidden'";
+    let hidden = "getComputedStyle(document.getElementById('shelf')).visibility === 'hidden'";
     page.until(hidden).await.unwrap();
-    page.click("#library-toggle").await.unwrap();
+    page.click("#shelf-toggle").await.unwrap();
     page.until(&format!("!({hidden})")).await.unwrap();
-    page.until("document.getElementById('library').contains(document.activeElement)")
+    page.until("document.getElementById('shelf').contains(document.activeElement)")
         .await
         .unwrap();
     page.key("Escape", false).await.unwrap();

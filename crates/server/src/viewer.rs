@@ -40,7 +40,7 @@ const FILES: &[(&str, &[u8])] = files! {
     "icon.svg"
     "index.html"
     "index.js"
-    "library.js"
+    "shelf.js"
     "link.js"
     "local.js"
     "main.js"

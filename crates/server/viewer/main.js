@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Film } from "./film.js";
 import { FrameIndex, PIECE } from "./index.js";
-import { Library } from "./library.js";
+import { Shelf } from "./shelf.js";
 import { Link } from "./link.js";
 import { Local, support } from "./local.js";
 import { Meter } from "./meter.js";
@@ -21,10 +21,10 @@ const stage = new Stage($("stage"), $("lens"), $("picture"));
 const projector = new Projector(link, stage);
 const player = new Player(link, stage, projector);
 const timeline = new Timeline($("timeline"), $("strip"), $("head"), $("hover"));
-const library = new Library({
+const shelf = new Shelf({
   crumbs: $("crumbs"),
   entries: $("entries"),
-  note: $("library-note"),
+  note: $("shelf-note"),
   more: $("more"),
 });
 const meter = new Meter(link, {
@@ -92,7 +92,7 @@ async function choose({ video, frame }) {
   const mine = ++choice;
   leave();
   wanted = { video, frame };
-  library.current = video;
+  shelf.current = video;
   if (video === null) {
     document.title = "bucket-streamer";
     $("title").textContent = "bucket-streamer";
@@ -181,23 +181,23 @@ let listed = null;
 function welcome() {
   if (listed === null) look("loading", { title: "Loading …" });
   else if (listed.failed) {
-    const action = { label: "Try again", run: () => library.open(library.folder) };
+    const action = { label: "Try again", run: () => shelf.open(shelf.folder) };
     look("broken", { icon: "broken", title: "The bucket cannot be listed", text: listed.failed, action });
-  } else if (listed.empty && library.folder === "") {
+  } else if (listed.empty && shelf.folder === "") {
     look("empty", {
       icon: "folder",
       title: "The bucket is empty",
       text: "Put H.265 videos into it: MP4, MOV, or raw .h265 streams.",
-      action: { label: "Look again", run: () => library.open("") },
+      action: { label: "Look again", run: () => shelf.open("") },
     });
   } else look("welcome", { title: "Choose a video", text: "Any frame of it, exact." });
 }
 
-library.addEventListener("listed", ({ detail }) => {
+shelf.addEventListener("listed", ({ detail }) => {
   listed = detail;
   if (wanted.video === null) welcome();
 });
-library.addEventListener("failed", ({ detail }) => {
+shelf.addEventListener("failed", ({ detail }) => {
   listed = { failed: detail.message };
   if (wanted.video === null) welcome();
 });
@@ -333,7 +333,7 @@ link.addEventListener("open", () => {
   $("lost").hidden = true;
   $("stage").classList.remove("lost-line");
   if (wanted.video !== null) resume();
-  if (listed?.failed) library.open(library.folder);
+  if (listed?.failed) shelf.open(shelf.folder);
 });
 
 /** After a connection has come (again): the same video, the same frame. */
@@ -492,7 +492,7 @@ const BUTTONS = {
   copy,
   help: () => $("keys").showModal(),
   theme: nextTheme,
-  "library-toggle": () => drawer(!$("library").classList.contains("open")),
+  "shelf-toggle": () => drawer(!$("shelf").classList.contains("open")),
 };
 for (const [id, run] of Object.entries(BUTTONS)) $(id).addEventListener("click", run);
 
@@ -557,7 +557,7 @@ function typed() {
 // ── The list on a phone, and colours ─────────────────────────────────────────────────────────
 
 function drawer(open) {
-  const [panel, toggle] = [$("library"), $("library-toggle")];
+  const [panel, toggle] = [$("shelf"), $("shelf-toggle")];
   if (panel.classList.contains("open") === open) return;
   panel.classList.toggle("open", open);
   toggle.setAttribute("aria-expanded", String(open));
@@ -609,4 +609,4 @@ const parent = start.video?.includes("/") ? start.video.slice(0, start.video.las
 if (start.video === null) welcome();
 link.now();
 choose(start);
-library.open(parent);
+shelf.open(parent);

@@ -5,7 +5,7 @@ import { base, bytes, day } from "./words.js";
 import { write } from "./place.js";
 
 /** Events: `listed` (detail `{folder, empty}`), `failed` (detail: the error). */
-export class Library extends EventTarget {
+export class Shelf extends EventTarget {
   #crumbs;
   #entries;
   #note;
