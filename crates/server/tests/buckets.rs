@@ -8,25 +8,13 @@ use std::fs;
 
 use common::{Backend, Client};
 use object_store::ObjectStoreExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::AmazonS3;
 use serde_json::json;
 use testkit::footage;
 use testkit::garage::Garage;
 use testkit::programs::Server;
 
 const BACKEND: Backend = Backend::Bucket;
-
-fn writer(garage: &Garage, bucket: &str) -> AmazonS3 {
-    AmazonS3Builder::new()
-        .with_endpoint(garage.endpoint())
-        .with_allow_http(true)
-        .with_bucket_name(bucket)
-        .with_region(Garage::REGION)
-        .with_access_key_id(Garage::ACCESS_KEY)
-        .with_secret_access_key(Garage::SECRET_KEY)
-        .build()
-        .unwrap()
-}
 
 async fn put(writer: &AmazonS3, key: &str, clip: &str) {
     let content = fs::read(footage::clip(clip).unwrap().path).unwrap();
@@ -38,13 +26,23 @@ async fn the_environment_of_aws_tools_is_enough() {
     let garage = Garage::start().unwrap();
     garage.add_bucket("lab").unwrap();
     put(
-        &writer(&garage, Garage::BUCKET),
+        &garage.writer(Garage::BUCKET).unwrap(),
         "flights/a.h265",
         "closed_gop",
     )
     .await;
-    put(&writer(&garage, "lab"), "public/b.h265", "default_gop").await;
-    put(&writer(&garage, "lab"), "private/c.h265", "default_gop").await;
+    put(
+        &garage.writer("lab").unwrap(),
+        "public/b.h265",
+        "default_gop",
+    )
+    .await;
+    put(
+        &garage.writer("lab").unwrap(),
+        "private/c.h265",
+        "default_gop",
+    )
+    .await;
     let args = [
         "--storage-backend=s3",
         "--s3-bucket=videos,lab",
@@ -88,7 +86,7 @@ async fn the_environment_of_aws_tools_is_enough() {
 #[tokio::test]
 async fn a_replaced_object_is_told_once_for_each_frame_and_set_again() {
     let garage = Garage::start().unwrap();
-    let bucket = writer(&garage, Garage::BUCKET);
+    let bucket = garage.writer(Garage::BUCKET).unwrap();
     put(&bucket, "a.h265", "closed_gop").await;
     let args = [
         "--storage-backend=s3",

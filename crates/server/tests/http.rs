@@ -208,6 +208,37 @@ async fn a_picture_is_the_one_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_turned_picture_may_be_had_as_it_was_coded() {
+    let (_place, web) = place(&["turned_90"], &[]).await;
+    let video = "/v1/videos/turned_90.h265";
+    let info = web.json(video).await;
+    let side = |name: &str| usize::try_from(info[name].as_u64().unwrap()).unwrap();
+    let (width, height) = (side("width"), side("height"));
+    assert!(width < height, "{info}");
+    let auto = web.get(&format!("{video}/frame.png?frame=7")).await;
+    let off = web
+        .get(&format!("{video}/frame.png?frame=7&rotate=off"))
+        .await;
+    assert_ne!(auto.header("etag"), off.header("etag"));
+    let turned = decoded(&auto.body, width, height);
+    let coded = decoded(&off.body, height, width);
+    let pixel = |image: &testkit::jpeg::Image, x: usize, y: usize| {
+        let at = (y * image.width + x) * 3;
+        image.rgb[at..at + 3].to_vec()
+    };
+    for y in 0..width {
+        for x in 0..height {
+            // A quarter clockwise.
+            assert_eq!(pixel(&turned, width - 1 - y, x), pixel(&coded, x, y));
+        }
+    }
+    for rotate in ["auto", "off"] {
+        let path = format!("{video}/frame.jpg?frame=7&rotate={rotate}");
+        assert_eq!(shown(&web.get(&path).await), 7);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_told_with_what_is() {
     let (_place, web) = place(&["default_gop"], &[]).await;
     let path = "/v1/videos/default_gop.h265/frame.jpg";

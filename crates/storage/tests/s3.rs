@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use storage::{Bucket, Page, ReadOptions, S3Config, StorageErrorKind, Store, StoreConfig};
@@ -20,7 +20,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let garage = Garage::start().unwrap();
-        let writer = writer(&garage, Garage::BUCKET);
+        let writer = garage.writer(Garage::BUCKET).unwrap();
         Self { garage, writer }
     }
 
@@ -42,18 +42,6 @@ impl Place {
     async fn put(&self, key: &str, content: &[u8]) {
         put(&self.writer, key, content).await;
     }
-}
-
-fn writer(garage: &Garage, bucket: &str) -> AmazonS3 {
-    AmazonS3Builder::new()
-        .with_endpoint(garage.endpoint())
-        .with_allow_http(true)
-        .with_bucket_name(bucket)
-        .with_region(Garage::REGION)
-        .with_access_key_id(Garage::ACCESS_KEY)
-        .with_secret_access_key(Garage::SECRET_KEY)
-        .build()
-        .unwrap()
 }
 
 async fn put(writer: &AmazonS3, key: &str, content: &[u8]) {
@@ -228,7 +216,7 @@ async fn a_bucket_that_is_not_there_is_told() {
 async fn several_buckets_are_served_each_below_its_prefix() {
     let place = Place::new();
     place.garage.add_bucket("lab").unwrap();
-    let lab = writer(&place.garage, "lab");
+    let lab = place.garage.writer("lab").unwrap();
     place.put("flights/a", b"video").await;
     place.put("secret", b"no").await;
     put(&lab, "public/a", b"lab").await;
@@ -319,7 +307,7 @@ async fn listed(store: &Store, prefix: &str, limit: usize) -> Vec<String> {
 async fn buckets_are_listed_each_below_its_prefix() {
     let place = Place::new();
     place.garage.add_bucket("lab").unwrap();
-    let lab = writer(&place.garage, "lab");
+    let lab = place.garage.writer("lab").unwrap();
     for key in [
         "flights/a.h265",
         "flights/b c.h265",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use bytes::Bytes;
 use object_store::ObjectStoreExt as _;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::AmazonS3;
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
 
@@ -27,14 +27,7 @@ impl Bucket {
     /// Starts the S3 server.
     pub fn start() -> Result<Self> {
         let garage = Garage::start()?;
-        let writer = AmazonS3Builder::new()
-            .with_endpoint(garage.endpoint())
-            .with_allow_http(true)
-            .with_bucket_name(Garage::BUCKET)
-            .with_region(Garage::REGION)
-            .with_access_key_id(Garage::ACCESS_KEY)
-            .with_secret_access_key(Garage::SECRET_KEY)
-            .build()?;
+        let writer = garage.writer(Garage::BUCKET)?;
         Ok(Self {
             garage,
             writer: Arc::new(writer),

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use tempfile::TempDir;
 
 /// The settings of the store in docker-compose.yml.
@@ -43,6 +44,18 @@ impl Garage {
             }
         }
         Err(failure.unwrap_or_else(|| anyhow::anyhow!("Garage was not tried")))
+    }
+
+    /// A client that may write one of its buckets.
+    pub fn writer(&self, bucket: &str) -> Result<AmazonS3> {
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(self.endpoint())
+            .with_allow_http(true)
+            .with_bucket_name(bucket)
+            .with_region(Self::REGION)
+            .with_access_key_id(Self::ACCESS_KEY)
+            .with_secret_access_key(Self::SECRET_KEY);
+        Ok(builder.build()?)
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -91,11 +91,7 @@ pub(super) async fn clip(asked: &Asked<'_>) -> Result<Response, Problem> {
     if query.fps.is_some_and(|fps| !RATES.contains(&fps)) {
         return Err(Problem::bad_request("fps must be from 0.01 to 120"));
     }
-    let current = asked
-        .http
-        .videos
-        .get(asked.name, query.v.as_deref())
-        .await?;
+    let current = asked.video(query.v.as_deref()).await?;
     let video = &current.opened.video;
     let index = video.index();
     let end = seconds(index.duration(), index);

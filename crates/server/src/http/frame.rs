@@ -216,11 +216,7 @@ pub(super) async fn frame(
         address_of(query.frame, query.time, query.offset)?,
         query.output(chosen)?,
     );
-    let current = asked
-        .http
-        .videos
-        .get(asked.name, query.v.as_deref())
-        .await?;
+    let current = asked.video(query.v.as_deref()).await?;
     let video = &current.opened.video;
     let sample = sample(video.index(), address, query.mode)?;
     let tag = picture_tag(asked, video, sample, output);

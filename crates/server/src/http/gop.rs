@@ -86,11 +86,7 @@ pub(super) struct GopUnit {
 pub(super) async fn gop(asked: &Asked<'_>) -> Result<Response, Problem> {
     let query: GopQuery = asked.query()?;
     let address = address_of(query.frame, query.time, query.offset)?;
-    let current = asked
-        .http
-        .videos
-        .get(asked.name, query.v.as_deref())
-        .await?;
+    let current = asked.video(query.v.as_deref()).await?;
     let video = &current.opened.video;
     let index = video.index();
     let target = sample(index, address, Mode::Exact)?;

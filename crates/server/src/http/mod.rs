@@ -47,7 +47,7 @@ use self::clients::Clients;
 use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
-use self::videos::Videos;
+use self::videos::{Current, Videos};
 
 /// How the HTTP side is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -195,6 +195,11 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The video that it is about: the version that is `pinned`, if one is.
+    async fn video(&self, pinned: Option<&str>) -> Result<Current, Problem> {
+        self.http.videos.get(self.name, pinned).await
+    }
+
     /// The query's parameters.
     fn query<Q: DeserializeOwned>(&self) -> Result<Q, Problem> {
         query(self.query)

@@ -121,11 +121,7 @@ pub(super) struct Tile {
 pub(super) async fn storyboard(asked: &Asked<'_>, form: Sheet) -> Result<Response, Problem> {
     let query: StoryboardQuery = asked.query()?;
     query.check()?;
-    let current = asked
-        .http
-        .videos
-        .get(asked.name, query.v.as_deref())
-        .await?;
+    let current = asked.video(query.v.as_deref()).await?;
     let (video, version) = (&current.opened.video, &current.opened.version);
     let size = (video.info().width, video.info().height);
     let board = Storyboard::plan(&query, video.index(), size, version)?;
