@@ -212,6 +212,11 @@ impl Engine {
         compressed::closure(&self.inner.core, video, sample, most).await
     }
 
+    /// Bytes that the cache in memory may hold.
+    pub fn cache_budget(&self) -> u64 {
+        self.inner.core.caches.budget()
+    }
+
     /// Quality of images where none is asked for.
     pub fn quality(&self) -> u8 {
         self.inner.core.config.jpeg_quality

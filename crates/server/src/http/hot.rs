@@ -15,9 +15,6 @@ use super::access::{self, Subject};
 use super::caching::{Tag, put_lifetime};
 use super::videos::{Opened, Videos};
 
-/// Bytes of pictures that are held here, most of which the engine's cache holds, too.
-const MOST_BYTES: u64 = 32 << 20;
-
 /// An answer that was given.
 #[derive(Debug)]
 pub(super) struct Hot {
@@ -45,9 +42,10 @@ impl Weighter<String, Arc<Hot>> for ByImage {
 #[derive(Debug)]
 pub(super) struct Answers(Cache<String, Arc<Hot>, ByImage>);
 
-impl Default for Answers {
-    fn default() -> Self {
-        Self(Cache::with_weighter(1024, MOST_BYTES, ByImage))
+impl Answers {
+    /// Those that take so many bytes. The engine's cache holds most of these, too.
+    pub(super) fn of(most: u64) -> Self {
+        Self(Cache::with_weighter(1024, most, ByImage))
     }
 }
 

@@ -101,8 +101,9 @@ impl Weighter<String, Bytes> for ByBytes {
     }
 }
 
-/// Bytes of storyboards that are kept.
-const SHEET_BYTES: u64 = 32 << 20;
+/// Bytes of answers, and of storyboards, that are kept beside the engine's cache: a sixteenth of what
+/// that may hold, and this at the most.
+const MOST_KEPT: u64 = 32 << 20;
 /// Storyboards that are made at the same time.
 const SHEETS_AT_WORK: usize = 4;
 /// Answers with compressed samples that are put together at the same time.
@@ -122,12 +123,13 @@ const EXPOSED: [&str; 6] = [
 
 /// The routes below `/v1`.
 pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<bool>) -> Router {
+    let kept = (engine.cache_budget() / 16).min(MOST_KEPT);
     let http = Arc::new(Http {
         videos: Videos::new(engine.clone(), config.lifetime),
         clients: Clients::new(engine.clone()),
         engine,
-        hot: Answers::default(),
-        sheets: Cache::with_weighter(256, SHEET_BYTES, ByBytes),
+        hot: Answers::of(kept),
+        sheets: Cache::with_weighter(256, kept, ByBytes),
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
         large: Semaphore::new(GOPS_AT_WORK),
         clip_room: Arc::new(Semaphore::new(CLIPS)),

@@ -3,6 +3,7 @@
 //! A request has no session in which a video is set. To ask the store for each of them whether the
 //! object is still the same would cost a round trip; so for [`Videos::lifetime`] it is taken to be.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::problem::Problem;
 
-/// About what indexes of videos may take here, beside the engine's cache.
-const MOST_BYTES: u64 = 128 << 20;
+/// About what indexes of videos may take here, beside the engine's cache: an eighth of what that may
+/// hold, within these. (Most are in that cache, too, and take no more memory then.)
+const BYTES: RangeInclusive<u64> = 4 << 20..=64 << 20;
 
 /// A video, and when it was last seen to be the object's content.
 #[derive(Debug)]
@@ -81,10 +83,11 @@ pub(super) struct Videos {
 
 impl Videos {
     pub(super) fn new(engine: Engine, lifetime: Duration) -> Self {
+        let most = (engine.cache_budget() / 8).clamp(*BYTES.start(), *BYTES.end());
         Self {
             engine,
             lifetime,
-            opened: Cache::with_weighter(1024, MOST_BYTES, ByIndex),
+            opened: Cache::with_weighter(1024, most, ByIndex),
         }
     }
 
