@@ -6,6 +6,7 @@ mod common;
 mod web;
 
 use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -43,9 +44,23 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// Whether it is this cache that answers there, and not another test's server that took the port.
+fn is_this(address: &str, mark: &str) -> bool {
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.to_ascii_lowercase())
+    };
+    ask().is_ok_and(|answer| answer.contains(&format!("\r\n{mark}: ")))
+}
+
 impl Cache {
     /// Starts it on a port that is free; on another one where somebody else was faster.
-    fn start(origin: &str, command: impl Fn(&TempDir, &str, u16) -> Command) -> Self {
+    /// `mark` is a header of its answers.
+    fn start(origin: &str, mark: &str, command: impl Fn(&TempDir, &str, u16) -> Command) -> Self {
         for _ in 0..5 {
             let folder = TempDir::new().unwrap();
             let port = free_port();
@@ -58,7 +73,7 @@ impl Cache {
                 .unwrap();
             let address = format!("127.0.0.1:{port}");
             loop {
-                if TcpStream::connect(&address).is_ok() {
+                if is_this(&address, mark) {
                     return Self {
                         child,
                         address,
@@ -77,7 +92,7 @@ impl Cache {
     }
 
     fn nginx(origin: &str) -> Self {
-        Self::start(origin, |folder, origin, port| {
+        Self::start(origin, "x-cache", |folder, origin, port| {
             let at = folder.path().display();
             let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .iter()
@@ -111,7 +126,7 @@ impl Cache {
     }
 
     fn varnish(origin: &str) -> Self {
-        Self::start(origin, |folder, origin, port| {
+        Self::start(origin, "x-varnish", |folder, origin, port| {
             let (host, origin_port) = origin.split_once(':').unwrap();
             let config = format!(
                 "vcl 4.1;\nbackend default {{ .host = \"{host}\"; .port = \"{origin_port}\"; }}\n"

@@ -225,16 +225,25 @@ fn every_answer_is_one_that_the_document_names() {
     let version = info["version"].as_str().unwrap();
     let operations = operations(&document);
     let paths: Vec<&str> = operations.iter().map(|o| o.path.as_str()).collect();
-    for path in [
-        "/v1/videos",
-        "/v1/videos/{path}",
-        "/v1/videos/{path}/index",
-        "/v1/videos/{path}/frame.{format}",
-        "/v1/videos/{path}/storyboard.{form}",
-        "/v1/videos/{path}/clip",
-        "/v1/videos/{path}/gop",
+    // Chance makes good requests too seldom to be counted on.
+    for (path, good) in [
+        ("/v1/videos", ""),
+        ("/v1/videos/{path}", ""),
+        ("/v1/videos/{path}/index", ""),
+        ("/v1/videos/{path}/frame.{format}", "?frame=7"),
+        ("/v1/videos/{path}/storyboard.{form}", "?columns=2&rows=2"),
+        ("/v1/videos/{path}/clip", "?from=0&to=0.2"),
+        ("/v1/videos/{path}/gop", "?frame=7"),
     ] {
-        assert!(paths.contains(&path), "{path} in {paths:?}");
+        let operation = operations.iter().find(|o| o.path == path);
+        let operation = operation.unwrap_or_else(|| panic!("{path} in {paths:?}"));
+        let url = path
+            .replace("{path}", "default_gop.h265")
+            .replace("{format}", "png")
+            .replace("{form}", "json");
+        let answer = runtime.block_on(web.get(&format!("{url}{good}")));
+        assert_eq!(answer.status, 200, "{url}: {}", answer.text());
+        check(&document, operation, &answer).unwrap();
     }
     for operation in &operations {
         // Clips play as long as they last: fewer of them.
@@ -248,8 +257,6 @@ fn every_answer_is_one_that_the_document_names() {
             failure_persistence: None,
             ..Config::default()
         };
-        let mut went_well = 0;
-        let counted = std::cell::RefCell::new(&mut went_well);
         let mut runner = TestRunner::new(config);
         let ran = runner.run(&request(operation, version), |path| {
             let path = if operation.path.ends_with("clip") {
@@ -259,12 +266,10 @@ fn every_answer_is_one_that_the_document_names() {
                 path
             };
             let answer = runtime.block_on(web.get(&path));
-            **counted.borrow_mut() += u32::from(answer.status == 200);
             check(&document, operation, &answer)
                 .map_err(|why| TestCaseError::fail(format!("{path}: {why}")))
         });
         ran.unwrap();
-        assert!(went_well > 0, "{}", operation.path);
     }
     drop(place);
 }
