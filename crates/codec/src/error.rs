@@ -1,8 +1,10 @@
 //! Why a picture could not be decoded, converted or encoded.
 
+use serde::{Deserialize, Serialize};
+
 /// Errors of this crate. None of them makes a [`crate::HevcDecoder`] or a
 /// [`crate::ImageEncoder`] unusable.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, thiserror::Error)]
 pub enum CodecError {
     /// An allocation failed.
     #[error("out of memory")]
@@ -11,6 +13,13 @@ pub enum CodecError {
     #[error("the HEVC decoder of libavcodec cannot be opened: {reason}")]
     DecoderUnavailable {
         /// What libavcodec said.
+        reason: String,
+    },
+    /// The process that decoded is gone, and with it all that the decoder was given. What goes on
+    /// with the next access unit is another one, in its initial state.
+    #[error("the process that decodes {reason}")]
+    WorkerLost {
+        /// The sentence's end.
         reason: String,
     },
     /// An access unit that is empty or larger than libavcodec can take.

@@ -10,10 +10,16 @@
 //! 3. [`ImageEncoder`] encodes these planes with libjpeg-turbo, with no RGB in between, scaled down
 //!    before where a [`Rendition`] says so; or as another [`Format`].
 //!
-//! `unsafe` is used in the module `libav` alone.
+//! [`Decoders`] opens decoders in this process or, where a defect of libavcodec should reach nothing,
+//! in others.
+//!
+//! `unsafe` is used in the module `libav`, and for memory that processes share in `apart`.
 
+#[cfg(target_os = "linux")]
+mod apart;
 mod colour;
 mod convert;
+mod decoders;
 mod display;
 mod error;
 mod format;
@@ -28,7 +34,10 @@ mod rgb;
 mod scale;
 mod sheet;
 
+#[cfg(target_os = "linux")]
+pub use apart::{Confinement, IsolatedDecoder, Launcher, LauncherConfig, decode_worker};
 pub use convert::to_jpeg_planes;
+pub use decoders::{Decoder, Decoders};
 pub use error::CodecError;
 pub use format::Format;
 pub use image::{Converted, ImageEncoder};

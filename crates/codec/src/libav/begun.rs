@@ -17,10 +17,11 @@
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ffmpeg_sys_the_third as sys;
 
+use super::arena::FrameArena;
 use super::picture::OwnedFrame;
 use crate::CodecError;
 
@@ -35,7 +36,11 @@ const LENGTH: usize = 8;
 
 /// Pictures that were begun and not taken out since.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Vec<Begun>>);
+pub(super) struct Ledger {
+    begun: Mutex<Vec<Begun>>,
+    /// Where their buffers come from; `None`: libavcodec's own.
+    arena: Option<Arc<FrameArena>>,
+}
 
 /// A picture that is being decoded.
 #[derive(Debug)]
@@ -75,9 +80,17 @@ impl Drop for Begun {
 }
 
 impl Ledger {
+    /// Of pictures whose buffers come from there.
+    pub(super) fn new(arena: Option<Arc<FrameArena>>) -> Self {
+        Self {
+            begun: Mutex::default(),
+            arena,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Begun>> {
         // A list of pictures is whole, whatever a panicking thread was doing.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out what was begun with packets up to `last`, in their order.
@@ -225,8 +238,8 @@ impl Marks {
     }
 }
 
-/// `AVCodecContext.get_buffer2`: libavcodec's own buffers, marked and entered into the [`Ledger`]
-/// that `opaque` points to. Called from any thread of the decoder.
+/// `AVCodecContext.get_buffer2`: libavcodec's own buffers, or some of an arena, marked and entered into
+/// the [`Ledger`] that `opaque` points to. Called from any thread of the decoder.
 ///
 /// # Safety
 /// As libavcodec calls it; `opaque` is null or points to a [`Ledger`] that outlives the context.
@@ -235,17 +248,23 @@ pub(super) unsafe extern "C" fn get_marked_buffer(
     frame: *mut sys::AVFrame,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: the arguments are libavcodec's own.
-    let code = unsafe { sys::avcodec_default_get_buffer2(context, frame, flags) };
+    // SAFETY: valid while libavcodec calls this; the ledger outlives the context.
+    let ledger = unsafe { (*context).opaque.cast::<Ledger>().as_ref() };
+    let code = match ledger.and_then(|l| l.arena.as_ref()) {
+        // SAFETY: the arguments are libavcodec's own.
+        Some(arena) => unsafe { arena.get_buffer(context, frame) },
+        // SAFETY: as above.
+        None => unsafe { sys::avcodec_default_get_buffer2(context, frame, flags) },
+    };
     if code < 0 {
         return code;
     }
-    // SAFETY: both are valid while libavcodec calls this; the ledger outlives the context.
-    let (frame, ledger) = unsafe { (&*frame, (*context).opaque.cast::<Ledger>().as_ref()) };
+    // SAFETY: valid while libavcodec calls this.
+    let frame = unsafe { &*frame };
     let (Some(ledger), Some(marks)) = (ledger, Marks::new(frame)) else {
         return sys::AVERROR(libc::EINVAL);
     };
-    // Plane 0 of libavcodec's own buffers lies in the first of them.
+    // Plane 0 lies in the first of the buffers.
     // SAFETY: null or a valid reference of the frame; the new one is given back by `Begun`.
     let buffer = unsafe { frame.buf[0].as_ref().map(|b| sys::av_buffer_ref(b)) };
     let Some(buffer) = buffer.and_then(NonNull::new) else {

@@ -13,11 +13,14 @@
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use ffmpeg_sys_the_third as sys;
 use media::h265::nal::{self, NalHeader, NalType};
 use media::index::Framing;
+use serde::{Deserialize, Serialize};
 
+use super::arena::FrameArena;
 use super::begun::{Ledger, get_marked_buffer};
 use super::picture::{OwnedFrame, Picture};
 use super::{describe, silence_log};
@@ -30,7 +33,7 @@ use crate::CodecError;
 pub const DEFAULT_MAX_PIXELS: u64 = 8192 * 8192;
 
 /// How a decoder spreads its work over threads.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Debug)]
 pub enum Threading {
     /// All in the caller's thread.
     Single,
@@ -97,13 +100,23 @@ impl HevcDecoder {
     /// # Errors
     /// [`CodecError::DecoderUnavailable`], [`CodecError::OutOfMemory`].
     pub fn new(threading: Threading) -> Result<Self, CodecError> {
+        Self::open(threading, DEFAULT_MAX_PIXELS, None)
+    }
+
+    /// Opens a decoder that refuses pictures with more luma samples than this, and decodes into an
+    /// arena, if there is one.
+    pub(crate) fn open(
+        threading: Threading,
+        max_pixels: u64,
+        arena: Option<Arc<FrameArena>>,
+    ) -> Result<Self, CodecError> {
         silence_log();
         Ok(Self {
-            context: Context::open(threading, DEFAULT_MAX_PIXELS)?,
+            context: Context::open(threading, max_pixels, arena)?,
             packet: Packet::new()?,
             frame: OwnedFrame::new()?,
             threading,
-            max_pixels: DEFAULT_MAX_PIXELS,
+            max_pixels,
             serial: 0,
             in_flight: VecDeque::new(),
             sequence_ended: false,
@@ -118,7 +131,7 @@ impl HevcDecoder {
     /// As [`HevcDecoder::new`]; the decoder is unchanged then.
     pub fn set_max_pixels(&mut self, max_pixels: u64) -> Result<(), CodecError> {
         if max_pixels != self.max_pixels {
-            self.context = Context::open(self.threading, max_pixels)?;
+            self.context = Context::open(self.threading, max_pixels, None)?;
             self.max_pixels = max_pixels;
             self.forget();
         }
@@ -353,7 +366,11 @@ struct Context {
 }
 
 impl Context {
-    fn open(threading: Threading, max_pixels: u64) -> Result<Self, CodecError> {
+    fn open(
+        threading: Threading,
+        max_pixels: u64,
+        arena: Option<Arc<FrameArena>>,
+    ) -> Result<Self, CodecError> {
         // SAFETY: looks up a table of the library.
         let codec = unsafe { sys::avcodec_find_decoder(sys::AVCodecID::HEVC) };
         if codec.is_null() {
@@ -365,7 +382,7 @@ impl Context {
         let mut context = Self {
             pointer: NonNull::new(context).ok_or(CodecError::OutOfMemory)?,
             delay: 0,
-            ledger: Box::default(),
+            ledger: Box::new(Ledger::new(arena)),
         };
         let (kind, threads) = match threading {
             Threading::Single => (0, 1),

@@ -1,12 +1,15 @@
-//! libavcodec behind a safe seam, and the C library that it allocates from. The only module of the
-//! product with `unsafe`.
+//! libavcodec behind a safe seam, and the C library that it allocates from.
 
+#[cfg_attr(not(target_os = "linux"), path = "nowhere.rs")]
+mod arena;
 mod begun;
 mod decoder;
 mod memory;
 mod picture;
 mod still;
 
+#[cfg(target_os = "linux")]
+pub(crate) use arena::FrameArena;
 pub use decoder::{DEFAULT_MAX_PIXELS, HevcDecoder, Threading};
 pub use memory::give_back_large_blocks;
 pub use picture::{Chroma, Picture, PictureType, Plane, Rows};

@@ -1,16 +1,20 @@
 //! A decoded picture: planes of samples, cropped to the conformance window.
 
+use std::any::Any;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
 use ffmpeg_sys_the_third as sys;
+use serde::{Deserialize, Serialize};
 
 use crate::CodecError;
+#[cfg(target_os = "linux")]
+use crate::apart::{Lease, PictureAt, PlaneAt};
 
 /// `chroma_format_idc` (H.265, 6.2).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Debug)]
 pub enum Chroma {
     /// 4:0:0, luma alone.
     Mono,
@@ -34,7 +38,7 @@ impl Chroma {
 }
 
 /// What kind of slices a picture was coded with.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Debug)]
 pub enum PictureType {
     /// Intra only.
     I,
@@ -50,7 +54,8 @@ pub enum PictureType {
 /// decoder is gone, and holds one buffer of the decoder's pool until it is dropped.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    frame: Arc<OwnedFrame>,
+    /// What keeps the samples: the frame, or memory that another process decoded into.
+    _hold: Arc<dyn Any + Send + Sync>,
     id: i64,
     chroma: Chroma,
     bit_depth: u8,
@@ -58,9 +63,12 @@ pub struct Picture {
     width: usize,
     height: usize,
     planes: [Option<RawPlane>; 3],
+    picture_type: PictureType,
+    damaged: bool,
 }
 
-/// Where the cropped samples of a plane lie. Checked against the frame by [`Picture::new`].
+/// Where the cropped samples of a plane lie. Checked against the frame or the memory that it is in by
+/// who made the picture.
 #[derive(Clone, Copy, Debug)]
 struct RawPlane {
     /// First sample; aligned for the sample type, inside the buffer that the frame refers to.
@@ -71,8 +79,8 @@ struct RawPlane {
     height: usize,
 }
 
-// SAFETY: the pointers lead into the buffers of the frame, which is `Send` and `Sync` and which
-// this value keeps; they are only read through.
+// SAFETY: the pointers lead into the buffers of the frame or into a mapping, which are `Send` and
+// `Sync` and which this value keeps; they are only read through.
 unsafe impl Send for Picture {}
 // SAFETY: as above.
 unsafe impl Sync for Picture {}
@@ -193,14 +201,107 @@ impl Picture {
             });
         }
         let rgb = has(sys::AV_PIX_FMT_FLAG_RGB);
+        let picture_type = match f.pict_type {
+            sys::AVPictureType::I => PictureType::I,
+            sys::AVPictureType::P => PictureType::P,
+            sys::AVPictureType::B => PictureType::B,
+            _ => PictureType::Unknown,
+        };
+        let damaged = f.flags & sys::AV_FRAME_FLAG_CORRUPT != 0 || f.decode_error_flags != 0;
         Ok(Self {
-            frame: Arc::new(frame),
+            _hold: Arc::new(frame),
             id,
             chroma,
             bit_depth: depth as u8,
             rgb,
             width,
             height,
+            planes,
+            picture_type,
+            damaged,
+        })
+    }
+
+    /// The picture that another process has decoded into memory that this one shares; `None` where
+    /// its planes do not lie in there, or make no picture.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn shared(at: &PictureAt, lease: Lease) -> Option<Self> {
+        let (start, length) = lease.memory().pictures();
+        let (width, height) = (usize::try_from(at.width).ok()?, usize::try_from(at.height).ok()?);
+        let possible = 1..=usize::from(u16::MAX);
+        if !possible.contains(&width)
+            || !possible.contains(&height)
+            || !(8..=16).contains(&at.bit_depth)
+        {
+            return None;
+        }
+        let bytes = if at.bit_depth > 8 { 2usize } else { 1 };
+        let mut planes = [None; 3];
+        for (i, (plane, at_plane)) in planes.iter_mut().zip(at.planes).enumerate() {
+            let wanted = i == 0 || at.chroma != Chroma::Mono;
+            let Some(PlaneAt { offset, stride }) = at_plane.filter(|_| wanted) else {
+                match wanted {
+                    true => return None,
+                    false => continue,
+                }
+            };
+            let (sx, sy) = if i == 0 { (0, 0) } else { at.chroma.shifts() };
+            let (w, h) = (width.div_ceil(1 << sx), height.div_ceil(1 << sy));
+            let (offset, stride) = (usize::try_from(offset).ok()?, usize::try_from(stride).ok()?);
+            let samples = stride.checked_mul(h.checked_sub(1)?)?.checked_add(w)?;
+            let end = samples.checked_mul(bytes)?.checked_add(offset)?;
+            if stride < w || end > length || !offset.is_multiple_of(bytes) {
+                return None;
+            }
+            // SAFETY: inside the mapping, as was just seen; mappings begin at a page.
+            let first = unsafe { start.add(offset) };
+            *plane = Some(RawPlane {
+                first,
+                stride,
+                width: w,
+                height: h,
+            });
+        }
+        Some(Self {
+            _hold: Arc::new(lease),
+            id: at.id,
+            chroma: at.chroma,
+            bit_depth: at.bit_depth,
+            rgb: at.gbr,
+            width,
+            height,
+            planes,
+            picture_type: at.picture_type,
+            damaged: at.damaged,
+        })
+    }
+
+    /// Where it lies, for who shares memory that begins at `start` and is so long; `None` where it
+    /// lies elsewhere.
+    #[cfg(target_os = "linux")]
+    pub(super) fn place(&self, number: u32, start: NonNull<u8>, length: usize) -> Option<PictureAt> {
+        let mut planes = [None; 3];
+        for (place, plane) in planes.iter_mut().zip(&self.planes) {
+            let Some(plane) = plane else { continue };
+            let offset = plane.first.addr().get().checked_sub(start.addr().get())?;
+            if offset >= length {
+                return None;
+            }
+            *place = Some(PlaneAt {
+                offset: u64::try_from(offset).ok()?,
+                stride: u32::try_from(plane.stride).ok()?,
+            });
+        }
+        Some(PictureAt {
+            number,
+            id: self.id,
+            chroma: self.chroma,
+            bit_depth: self.bit_depth,
+            gbr: self.rgb,
+            width: u32::try_from(self.width).ok()?,
+            height: u32::try_from(self.height).ok()?,
+            picture_type: self.picture_type,
+            damaged: self.damaged,
             planes,
         })
     }
@@ -211,8 +312,10 @@ impl Picture {
     }
 
     #[cfg(test)]
+    #[allow(clippy::expect_used)]
     pub(super) fn frame(&self) -> &sys::AVFrame {
-        self.frame.get()
+        let frame = self._hold.downcast_ref::<OwnedFrame>();
+        frame.expect("it was decoded here").get()
     }
 
     /// Luma columns of the conformance window.
@@ -253,10 +356,9 @@ impl Picture {
     /// `T` must be `u8` for 8 bit, `u16` for more.
     fn rows<T>(&self, plane: RawPlane) -> Rows<'_, T> {
         let length = plane.stride * (plane.height - 1) + plane.width;
-        // SAFETY: `Picture::new` checked that the window lies inside the coded plane of samples
-        // of this size, so that the last sample of the last row is inside the buffer; the pointer
-        // is aligned; the buffer lives as long as the frame, which `&self` keeps, and is only
-        // read. Bytes between rows belong to the same buffer and are initialised or padding that
+        // SAFETY: who made the picture checked that the window lies inside the coded plane of
+        // samples of this size, so that the last sample of the last row is inside the buffer; the
+        // pointer is aligned; the buffer lives as long as what `&self` holds, and is only read. Bytes between rows belong to the same buffer and are initialised or padding that
         // libavutil allocated; `Rows` hands out rows only.
         let samples = unsafe { slice::from_raw_parts(plane.first.as_ptr().cast(), length) };
         Rows {
@@ -269,18 +371,12 @@ impl Picture {
 
     /// Whether the decoder says that the picture is damaged or that it lacked a reference.
     pub fn is_damaged(&self) -> bool {
-        let f = self.frame.get();
-        f.flags & sys::AV_FRAME_FLAG_CORRUPT != 0 || f.decode_error_flags != 0
+        self.damaged
     }
 
     /// What kind of slices it was coded with (of the last slice, where they differ).
     pub fn picture_type(&self) -> PictureType {
-        match self.frame.get().pict_type {
-            sys::AVPictureType::I => PictureType::I,
-            sys::AVPictureType::P => PictureType::P,
-            sys::AVPictureType::B => PictureType::B,
-            _ => PictureType::Unknown,
-        }
+        self.picture_type
     }
 
     /// Memory that the samples take, in bytes, as far as they are looked at: for cache budgets.

@@ -1,0 +1,202 @@
+//! Memory that a server and one of its workers share.
+//!
+//! It has a size that neither can change (so that no access to it can fail), takes as much of the
+//! machine's memory as was written to, and is gone with its last mapping. The first part is for access
+//! units: the server writes there. The second is for pictures: the worker writes there.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// Who maps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Server,
+    Worker,
+}
+
+/// Both parts, mapped.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    input: Mapping,
+    pictures: Mapping,
+}
+
+impl Shared {
+    /// The file behind new memory. Sizes are multiples of a page.
+    pub(super) fn create(whole: u64) -> io::Result<OwnedFd> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = memfd_create("bucket-streamer-pictures", flags)?;
+        ftruncate(&file, whole)?;
+        fcntl_add_seals(&file, seals())?;
+        Ok(file)
+    }
+
+    /// Maps it: for who does not write a part, so that it cannot.
+    pub(super) fn map(file: BorrowedFd, side: Side, input: u64, whole: u64) -> io::Result<Self> {
+        let sealed = fcntl_get_seals(file)?.contains(seals());
+        let size = rustix::fs::fstat(file)?.st_size;
+        let pictures = whole.checked_sub(input).filter(|p| *p > 0);
+        let (Some(pictures), true, true) = (
+            pictures,
+            sealed,
+            u64::try_from(size).is_ok_and(|s| s == whole),
+        ) else {
+            return Err(io::Error::other("the shared memory is not as it was said"));
+        };
+        let here = side == Side::Server;
+        Ok(Self {
+            input: Mapping::new(file, 0, input, here)?,
+            pictures: Mapping::new(file, input, pictures, !here)?,
+        })
+    }
+
+    /// Puts an access unit into the first part; false if it does not fit.
+    pub(super) fn put(&self, access_unit: &[u8]) -> bool {
+        let fits = self.input.writable && access_unit.len() <= self.input.length;
+        if fits {
+            // SAFETY: inside the mapping, which is writable; the worker reads it only between an
+            // order and its answer, and then the server does not write.
+            unsafe {
+                ptr::copy_nonoverlapping(
+                    access_unit.as_ptr(),
+                    self.input.start.as_ptr(),
+                    access_unit.len(),
+                );
+            }
+        }
+        fits
+    }
+
+    /// The access unit that the server has put there, for as long as an order is worked on.
+    pub(super) fn access_unit(&self, bytes: u64) -> Option<&[u8]> {
+        let bytes = usize::try_from(bytes).ok()?;
+        let fits = bytes <= self.input.length;
+        // SAFETY: inside the mapping; the server writes to it only when the worker has answered.
+        fits.then(|| unsafe { std::slice::from_raw_parts(self.input.start.as_ptr(), bytes) })
+    }
+
+    /// Gives back what a large access unit took.
+    pub(super) fn trim_input(&self) {
+        self.input.give_back(0, self.input.length);
+    }
+
+    /// The second part: its first byte, and how many there are. Valid as long as this value.
+    pub(crate) fn pictures(&self) -> (NonNull<u8>, usize) {
+        (self.pictures.start, self.pictures.length)
+    }
+
+    /// Gives the memory of a range of the second part back, which must be in no picture.
+    pub(crate) fn give_back(&self, offset: usize, length: usize) {
+        self.pictures.give_back(offset, length);
+    }
+}
+
+fn seals() -> SealFlags {
+    SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL
+}
+
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+    writable: bool,
+}
+
+// SAFETY: a range of addresses that belongs to this value; who reads or writes there says why they may.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(file: BorrowedFd, offset: u64, length: u64, writable: bool) -> io::Result<Self> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let access = match writable {
+            true => ProtFlags::READ | ProtFlags::WRITE,
+            false => ProtFlags::READ,
+        };
+        // SAFETY: a new range of addresses, chosen by the system.
+        let start =
+            unsafe { mmap(ptr::null_mut(), length, access, MapFlags::SHARED, file, offset)? };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            start,
+            length,
+            writable,
+        })
+    }
+
+    /// What is read there next is zero.
+    fn give_back(&self, offset: usize, length: usize) {
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.length);
+        if inside && length > 0 && self.writable {
+            // SAFETY: inside the mapping. That its content changes is what the caller wants.
+            let given = unsafe {
+                let start = self.start.as_ptr().add(offset);
+                madvise(start.cast::<c_void>(), length, Advice::LinuxRemove)
+            };
+            // Where it cannot be given back, it is kept.
+            given.ok();
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this value's own range; nobody has a pointer into it any more.
+        unsafe { munmap(self.start.as_ptr().cast(), self.length).ok() };
+    }
+}
+
+/// A picture's hold on the memory that it lies in: dropped, the worker may use it again.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    memory: Arc<Shared>,
+    number: u32,
+    released: Arc<Released>,
+}
+
+impl Lease {
+    pub(super) fn new(memory: Arc<Shared>, number: u32, released: Arc<Released>) -> Self {
+        Self {
+            memory,
+            number,
+            released,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Shared {
+        &self.memory
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.released.lock().push(self.number);
+    }
+}
+
+/// Numbers of pictures that nobody looks at any more, until the worker is told.
+#[derive(Debug, Default)]
+pub(super) struct Released(Mutex<Vec<u32>>);
+
+impl Released {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// At most so many of them; the others stay.
+    pub(super) fn take(&self, most: usize) -> Vec<u32> {
+        let mut all = self.lock();
+        let from = all.len().saturating_sub(most);
+        all.split_off(from)
+    }
+}
+

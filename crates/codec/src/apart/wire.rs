@@ -1,0 +1,76 @@
+//! What the two processes tell each other: one value, one packet of the socket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::libav::{Chroma, PictureType, Threading};
+use crate::{CodecError, Confinement};
+
+/// The longest packet. Errors hold sentences of libavutil, orders the numbers of some pictures.
+pub(super) const LONGEST: usize = 64 << 10;
+
+/// Comes first, with the memory's descriptor.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub(super) struct Greeting {
+    /// Bytes of the memory's first part, for access units.
+    pub(super) input: u64,
+    /// Bytes of all of it.
+    pub(super) whole: u64,
+    /// What the process may take for itself beside it, in bytes.
+    pub(super) own: u64,
+}
+
+/// Answers the greeting.
+pub(super) type Ready = Result<Confinement, String>;
+
+/// What a worker is to do, and which pictures nobody looks at any more.
+#[derive(Serialize, Deserialize, Debug)]
+pub(super) struct Order {
+    pub(super) work: Work,
+    pub(super) released: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub(super) enum Work {
+    /// Has a decoder of this kind, in its initial state.
+    Open {
+        threading: Threading,
+        max_pixels: u64,
+    },
+    /// Decodes what lies in the first so many bytes of the memory.
+    Send { id: i64, bytes: u64 },
+    /// Completes what is in flight.
+    Finish,
+    /// Drops all state. Not answered.
+    Flush,
+}
+
+/// What came of an order: any number of pictures, then one of the others.
+#[derive(Serialize, Deserialize, Debug)]
+pub(super) enum Answer {
+    Picture(PictureAt),
+    Done,
+    Failed(CodecError),
+}
+
+/// A picture that lies in the memory's second part. It stays until its number is released.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub(crate) struct PictureAt {
+    pub(crate) number: u32,
+    pub(crate) id: i64,
+    pub(crate) chroma: Chroma,
+    pub(crate) bit_depth: u8,
+    pub(crate) gbr: bool,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) picture_type: PictureType,
+    pub(crate) damaged: bool,
+    pub(crate) planes: [Option<PlaneAt>; 3],
+}
+
+/// Where a plane lies: its first sample, in bytes from the start of the second part, and how many
+/// samples on the next row is.
+#[derive(Clone, Copy, Serialize, Deserialize, Debug)]
+pub(crate) struct PlaneAt {
+    pub(crate) offset: u64,
+    pub(crate) stride: u32,
+}
