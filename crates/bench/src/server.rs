@@ -19,6 +19,8 @@ pub(crate) struct Setup {
     pub(crate) one_worker: bool,
     /// `--cache-size` in MiB; the server's own choice where 0.
     pub(crate) cache_mib: u64,
+    /// `--isolation`, where it is not the server's own choice.
+    pub(crate) isolation: Option<&'static str>,
 }
 
 impl Setup {
@@ -27,6 +29,7 @@ impl Setup {
         cold: true,
         one_worker: false,
         cache_mib: 0,
+        isolation: None,
     };
 
     /// The options as they are typed. Those that this server does not have are left out.
@@ -37,6 +40,9 @@ impl Setup {
                 ("--cache-size", "0".to_owned()),
                 ("--harvest", "off".into()),
             ]);
+        }
+        if let Some(isolation) = self.isolation {
+            wanted.push(("--isolation", isolation.to_owned()));
         }
         if self.one_worker {
             wanted.push(("--workers", "1".to_owned()));

@@ -1,6 +1,8 @@
 //! Limits and sizes of the engine.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::memory::usable_memory;
 
@@ -27,6 +29,14 @@ pub struct EngineConfig {
     pub max_waiting_bytes_in_all: usize,
     /// The largest picture that is decoded, in luma samples.
     pub max_pixels: u64,
+    /// The most access units that are decoded for one frame, with all that it depends on; `None`: as
+    /// many as it takes. What would need more is refused with
+    /// [`crate::FrameErrorCode::GopTooLarge`].
+    pub max_access_units: Option<usize>,
+    /// How long decoding may go on without a frame that is wanted.
+    pub decode_time: Duration,
+    /// Where libavcodec decodes.
+    pub isolation: Isolation,
     /// Bytes of images, compressed runs and indexes that are kept in memory; 0: nothing is.
     pub cache_bytes: u64,
     /// Where images and compressed runs are kept beyond memory.
@@ -35,6 +45,28 @@ pub struct EngineConfig {
     pub harvest: bool,
     /// Whether [`crate::Client::prefetch`] reads anything.
     pub prefetch: bool,
+}
+
+/// Where libavcodec decodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Isolation {
+    /// In this process, in the threads that ask for it.
+    Thread,
+    /// In processes of their own, which can do nothing else, by this program.
+    Process(DecodeWorker),
+}
+
+/// A program that calls [`crate::decode_worker`] when it is started so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DecodeWorker {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its environment, which is empty otherwise.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it cannot be had, the engine does not start. Else it says so, and decodes in threads.
+    pub required: bool,
 }
 
 /// A cache on disk.
@@ -57,6 +89,9 @@ impl Default for EngineConfig {
             max_waiting_image_bytes: 32 << 20,
             max_waiting_bytes_in_all: (usable_memory() / 16).clamp(64 << 20, 512 << 20) as usize,
             max_pixels: codec::DEFAULT_MAX_PIXELS,
+            max_access_units: None,
+            decode_time: Duration::from_secs(60),
+            isolation: Isolation::Thread,
             cache_bytes: usable_memory() / 4,
             disk_cache: None,
             harvest: true,

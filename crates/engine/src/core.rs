@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use codec::Decoders;
 use media::bsidx::Facts;
 use media::{DecodeIndex, VideoIndex};
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use crate::run::Run;
 use crate::schedule::{ClientId, GopKey, Purpose, Schedule, VideoKey, Waiter};
 use crate::standing::Rest;
 use crate::stats::Counters;
+use crate::suspects::Suspects;
 use crate::ticket::{EncodedImage, Rooms, Sink};
 use crate::video::Video;
 
@@ -30,7 +32,10 @@ pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) counters: Counters,
     pub(crate) caches: Caches,
+    pub(crate) decoders: Decoders,
     pub(crate) rest: Rest,
+    /// Videos that have ended decoders' processes.
+    pub(crate) suspects: Suspects,
     /// What waits for being taken.
     pub(crate) rooms: Arc<Rooms>,
     /// Index files that are not believed.
@@ -57,11 +62,18 @@ pub(crate) struct State {
 }
 
 impl Core {
-    pub(crate) fn new(config: EngineConfig, caches: Caches, runtime: Handle) -> Self {
+    pub(crate) fn new(
+        config: EngineConfig,
+        caches: Caches,
+        decoders: Decoders,
+        runtime: Handle,
+    ) -> Self {
         let mut schedule = Schedule::new();
         let harvester = Harvester::new(&config, &mut schedule);
         Self {
+            decoders,
             rest: Rest::new(config.workers),
+            suspects: Suspects::default(),
             rooms: Arc::new(Rooms::new(config.max_waiting_bytes_in_all)),
             config,
             counters: Counters::default(),

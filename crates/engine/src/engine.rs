@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::compressed::{self, AccessUnit};
 use crate::config::EngineConfig;
 use crate::core::Core;
+use crate::decoders;
 use crate::error::{EngineError, FrameError, OpenError};
 use crate::listing::{Verdicts, VideoListing};
 use crate::schedule::{ImageKey, VideoKey};
@@ -65,13 +66,15 @@ impl Engine {
         }
         codec::give_back_large_blocks();
         let runtime = tokio::runtime::Handle::current();
-        let (config, caches) = tokio::task::spawn_blocking(move || {
+        let (config, caches, decoders) = tokio::task::spawn_blocking(move || {
+            let decoders = decoders::of(&config)?;
             // Lists a folder that may be large.
-            Caches::new(&config).map(|caches| (config, caches))
+            let caches = Caches::new(&config)?;
+            Ok::<_, EngineError>((config, caches, decoders))
         })
         .await
         .map_err(|_| EngineError::Config("the caches could not be opened"))??;
-        let core = Arc::new(Core::new(config, caches, runtime));
+        let core = Arc::new(Core::new(config, caches, decoders, runtime));
         let pool = Pool::start(&core)?;
         Ok(Self {
             inner: Arc::new(Inner {

@@ -93,4 +93,7 @@ pub enum EngineError {
     /// A limit makes no sense.
     #[error("{0}")]
     Config(&'static str),
+    /// No process can be had that decodes and can do nothing else.
+    #[error("no process can be started that decodes alone: {0}")]
+    Isolation(String),
 }

@@ -46,8 +46,13 @@ pub(crate) struct Pass<'a> {
     began: Instant,
     plan_nanos: u64,
     decode_nanos: u64,
+    /// What of these went by since something wanted came out.
+    fruitless_nanos: u64,
     decoded: u64,
 }
+
+/// Processes that a pass may lose, each with another sample, before it is laid to the sample.
+const MOST_LOST: usize = 2;
 
 /// How a run of a decoder ended.
 enum End {
@@ -61,7 +66,12 @@ enum End {
         sample: DecodeIndex,
         why: String,
     },
-    /// Nothing of this video can be decoded here: a format that is not read, no memory.
+    /// The process that decodes was lost with this sample.
+    Lost {
+        sample: DecodeIndex,
+        why: String,
+    },
+    /// Nothing more can be decoded here: a format that is not read, no memory, no time left.
     Impossible {
         why: String,
     },
@@ -102,6 +112,7 @@ pub(crate) fn make(core: &Arc<Core>, worker: &mut Worker, picked: Picked<Arc<Vid
         began,
         plan_nanos: 0,
         decode_nanos: 0,
+        fruitless_nanos: 0,
         decoded: 0,
     };
     pass.work(picked.claims);
@@ -181,7 +192,11 @@ impl Pass<'_> {
         let counters = &self.core.counters;
         add(&counters.passes, 1);
         let video = Arc::clone(&self.video);
-        if let Some(error) = video.refusal() {
+        let suspect = || {
+            let suspects = &self.core.suspects;
+            suspects.refusal(video.key(), Instant::now())
+        };
+        if let Some(error) = video.refusal().or_else(suspect) {
             for claim in claims {
                 self.answer(claim, &error);
             }
@@ -199,8 +214,14 @@ impl Pass<'_> {
         for claim in claims {
             let sample = DecodeIndex(claim.sample);
             match planner.standing(sample) {
-                Stands::Exact => self.want(claim),
-                Stands::Fallback => fallbacks.push(claim),
+                Stands::Exact => match self.too_many(&planner.alone(sample)) {
+                    Some(error) => self.answer(claim, &error),
+                    None => self.want(claim),
+                },
+                Stands::Fallback => match self.too_many(&planner.fallback(sample)) {
+                    Some(error) => self.answer(claim, &error),
+                    None => fallbacks.push(claim),
+                },
                 Stands::Refused(why) => self.refuse(claim, &why),
             }
         }
@@ -239,6 +260,18 @@ impl Pass<'_> {
                 self.develop(claims, sample, picture);
             }
         }
+    }
+
+    /// Why a target is refused that needs these.
+    fn too_many(&self, needs: &Option<Vec<DecodeIndex>>) -> Option<FrameError> {
+        let most = self.core.config.max_access_units?;
+        let needed = needs.as_ref().map_or(0, Vec::len);
+        (needed > most).then(|| {
+            let why = format!(
+                "the frame depends on {needed} access units; at most {most} are decoded for one"
+            );
+            FrameError::new(FrameErrorCode::GopTooLarge, why)
+        })
     }
 
     fn want(&mut self, claim: Claim) {
@@ -299,6 +332,8 @@ impl Pass<'_> {
         let mut first = Some(first);
         // Samples that were refused in this pass.
         let mut met = BTreeSet::new();
+        // Samples with which a process was lost.
+        let mut lost = BTreeSet::new();
         loop {
             let Some(&lead) = first
                 .take()
@@ -341,6 +376,10 @@ impl Pass<'_> {
                     }
                 }
                 End::Impossible { why } => return self.fail_all(&why),
+                // Somebody may have ended it: once more, and it is known. Not with every sample.
+                End::Lost { sample, .. } if lost.insert(sample) && lost.len() <= MOST_LOST => {
+                    add(&self.core.counters.repeated_passes, 1);
+                }
                 End::Unclear => {
                     if !threading.is_frames() {
                         // One access unit at a time, and still it cannot be said.
@@ -349,7 +388,10 @@ impl Pass<'_> {
                     add(&self.core.counters.repeated_passes, 1);
                     self.run.damage().careful = true;
                 }
-                End::Damaged { sample, why } => {
+                End::Damaged { sample, why } | End::Lost { sample, why } => {
+                    if lost.contains(&sample) {
+                        self.suspect(sample, &why);
+                    }
                     if !met.insert(sample) {
                         // What is wanted depends on it in a way that is not known beforehand.
                         return self.fail_all(&why);
@@ -547,18 +589,52 @@ impl Pass<'_> {
         let sent = standing
             .decoder
             .send(&packet, i64::from(sample.0), &mut |p| pictures.push(p));
-        self.decode_nanos = self.decode_nanos.saturating_add(nanos_since(began));
+        let nanos = nanos_since(began);
+        self.decode_nanos = self.decode_nanos.saturating_add(nanos);
+        self.fruitless_nanos = self.fruitless_nanos.saturating_add(nanos);
         self.worker.packet = packet;
         self.receive(standing, pictures);
+        self.count_lost(&sent);
         let frames = standing.threading.is_frames();
         match sent {
-            Ok(()) => None,
+            Ok(()) => self.out_of_time(),
             Err(_) if frames => Some(End::Unclear),
             Err(e @ (CodecError::Decode { .. } | CodecError::AccessUnitSize { .. })) => {
                 let why = e.to_string();
                 Some(End::Damaged { sample, why })
             }
+            Err(e @ CodecError::WorkerLost { .. }) => {
+                let why = e.to_string();
+                Some(End::Lost { sample, why })
+            }
             Err(e) => Some(End::Impossible { why: e.to_string() }),
+        }
+    }
+
+    fn count_lost(&self, sent: &Result<(), CodecError>) {
+        if let Err(error @ CodecError::WorkerLost { .. }) = sent {
+            add(&self.core.counters.workers_lost, 1);
+            tracing::warn!(video = self.video.name(), %error, "a process that decodes was lost");
+        }
+    }
+
+    /// It went on for long enough, and nothing that is wanted came out.
+    fn out_of_time(&self) -> Option<End> {
+        let most = self.core.config.decode_time;
+        if self.wanted.is_empty() || u128::from(self.fruitless_nanos) <= most.as_nanos() {
+            return None;
+        }
+        let why = format!("decoding took longer than the {} s that it may", most.as_secs_f64());
+        Some(End::Impossible { why })
+    }
+
+    /// A sample has ended two processes.
+    fn suspect(&self, sample: DecodeIndex, why: &str) {
+        let (video, offset) = (self.video.name(), self.run.get(sample).map(|(s, _)| s.offset));
+        tracing::warn!(video, offset, why, "an access unit ends processes that decode it");
+        if self.core.suspects.note(self.video.key(), Instant::now()) {
+            add(&self.core.counters.suspects, 1);
+            tracing::error!(video, "nothing more of this video is decoded for a while");
         }
     }
 
@@ -567,6 +643,7 @@ impl Pass<'_> {
         let mut pictures = Vec::new();
         let began = Instant::now();
         let finished = standing.decoder.finish(&mut |p| pictures.push(p));
+        self.count_lost(&finished);
         self.decode_nanos = self.decode_nanos.saturating_add(nanos_since(began));
         self.receive(standing, pictures);
         match finished {
@@ -628,12 +705,32 @@ impl Pass<'_> {
             .flatten()
             .collect();
         let samples: Vec<DecodeIndex> = samples.into_iter().collect();
+        let mut end = self.decode_all_of(planner, &samples);
+        if let End::Lost { .. } = end {
+            // Somebody may have ended it.
+            add(&self.core.counters.repeated_passes, 1);
+            end = self.decode_all_of(planner, &samples);
+        }
+        match end {
+            End::Stopped => add(&self.core.counters.passes_yielded, 1),
+            End::Done => self.fail_all("the decoder gave no picture for this sample"),
+            End::Unclear => self.fail_all("the decoder found the data damaged"),
+            End::Damaged { why, .. } | End::Impossible { why } => self.fail_all(&why),
+            End::Lost { sample, why } => {
+                self.suspect(sample, &why);
+                self.fail_all(&why);
+            }
+        }
+    }
+
+    /// Gives samples to an empty decoder, all that they hold.
+    fn decode_all_of(&mut self, planner: &Planner, samples: &[DecodeIndex]) -> End {
         let decoder = match self.worker.decoder(self.core, Threading::Single) {
             Ok(decoder) => decoder,
-            Err(e) => return self.fail_all(&e.to_string()),
+            Err(e) => return End::Impossible { why: e.to_string() },
         };
         let mut standing = Standing::empty(decoder, Threading::Single, self.core.rest.slot());
-        let preludes = planner.preludes(&[], &samples);
+        let preludes = planner.preludes(&[], samples);
         let mut end = End::Done;
         for (sample, prelude) in samples.iter().zip(preludes) {
             if self.signal.take() && self.look(&standing, &[]) {
@@ -657,17 +754,13 @@ impl Pass<'_> {
         }
         standing.flush();
         self.core.rest.put(None, standing);
-        match end {
-            End::Stopped => add(&self.core.counters.passes_yielded, 1),
-            End::Done => self.fail_all("the decoder gave no picture for this sample"),
-            End::Unclear => self.fail_all("the decoder found the data damaged"),
-            End::Damaged { why, .. } | End::Impossible { why } => self.fail_all(&why),
-        }
+        end
     }
 
     /// A picture that is wanted: made an image by a worker that has nothing to do, or will have
     /// nothing soon; here, where those are behind.
     fn develop(&mut self, claims: Vec<Claim>, sample: DecodeIndex, picture: Picture) {
+        self.fruitless_nanos = 0;
         for claim in &claims {
             self.kept.insert(claim.order);
         }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use codec::{HevcDecoder, Picture, Threading};
+use codec::{Decoder, Picture, Threading};
 use media::DecodeIndex;
 
 use crate::at_hand::AtHand;
@@ -13,7 +13,7 @@ use crate::schedule::GopKey;
 /// A decoder and what it has been given since it was empty.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    pub(crate) decoder: HevcDecoder,
+    pub(crate) decoder: Decoder,
     pub(crate) threading: Threading,
     /// Ascending.
     pub(crate) given: Vec<DecodeIndex>,
@@ -27,7 +27,7 @@ pub(crate) type Slot = Arc<()>;
 
 impl Standing {
     /// A decoder that was given nothing.
-    pub(crate) fn empty(decoder: HevcDecoder, threading: Threading, slot: Slot) -> Self {
+    pub(crate) fn empty(decoder: Decoder, threading: Threading, slot: Slot) -> Self {
         Self {
             _slot: slot,
             decoder,
@@ -113,7 +113,7 @@ impl Rest {
 
     /// An empty decoder of a kind: one that rests empty, else, where no more may be opened, the one
     /// that has stood longest. `None`: a new one is to be opened, for which there is room then.
-    pub(crate) fn take_empty(&self, threading: Threading) -> Option<HevcDecoder> {
+    pub(crate) fn take_empty(&self, threading: Threading) -> Option<Decoder> {
         let mut all = self.lock();
         let of_kind = |(_, s): &(Option<GopKey>, Standing)| s.threading == threading;
         let empty = all.iter().position(|e| e.0.is_none() && of_kind(e));

@@ -163,6 +163,10 @@ figures!(
     joined_passes,
     /// Decoders opened.
     decoders_opened,
+    /// Processes that were lost while they decoded: crashed, hung, or ended by somebody.
+    workers_lost,
+    /// Videos that were found to end processes again and again.
+    suspects,
     /// Targets that had no answer yet when their ticket was dropped or cancelled.
     targets_cancelled,
 );

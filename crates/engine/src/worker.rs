@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use codec::{CodecError, HevcDecoder, ImageEncoder, Threading};
+use codec::{CodecError, Decoder, ImageEncoder, Threading};
 
 use crate::core::Core;
 use crate::develop::{Developing, develop};
@@ -137,12 +137,11 @@ impl Worker {
         &mut self,
         core: &Core,
         threading: Threading,
-    ) -> Result<HevcDecoder, CodecError> {
+    ) -> Result<Decoder, CodecError> {
         if let Some(decoder) = core.rest.take_empty(threading) {
             return Ok(decoder);
         }
-        let mut decoder = HevcDecoder::new(threading)?;
-        decoder.set_max_pixels(core.config.max_pixels)?;
+        let decoder = core.decoders.open(threading)?;
         add(&core.counters.decoders_opened, 1);
         Ok(decoder)
     }

@@ -3,17 +3,20 @@
 //!
 //! For every made clip and every real file, over decoders that are used from clip to clip: every
 //! frame alone, in random order; random sets of frames; and walks, in which one decoder goes on from
-//! where it stands as long as the planner knows a way.
+//! where it stands as long as the planner knows a way. Some of it, and every frame once, by decoders in
+//! processes of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use codec::{HevcDecoder, Picture, Plane, Threading};
+use codec::{Decoder, Decoders as Open, Launcher, LauncherConfig, Picture, Plane, Threading};
 use media::demux::{HEAD_BYTES, IndexBuilder, Step, TAIL_BYTES};
 use media::graph::ReferenceGraph;
 use media::h265::ParameterSets;
@@ -75,7 +78,7 @@ impl Clip {
     fn decode(
         &self,
         targets: &[DecodeIndex],
-        decoder: &mut HevcDecoder,
+        decoder: &mut Decoder,
         tally: &mut Tally,
     ) -> Result<HashMap<DecodeIndex, Result<u128, Refusal>>> {
         let mut results = HashMap::new();
@@ -139,14 +142,14 @@ impl Clip {
 struct Walker<'c> {
     clip: &'c Clip,
     planner: &'c Planner,
-    decoder: &'c mut HevcDecoder,
+    decoder: &'c mut Decoder,
     given: Vec<DecodeIndex>,
     /// What came out.
     out: HashMap<DecodeIndex, u128>,
 }
 
 impl<'c> Walker<'c> {
-    fn new(clip: &'c Clip, planner: &'c Planner, decoder: &'c mut HevcDecoder) -> Self {
+    fn new(clip: &'c Clip, planner: &'c Planner, decoder: &'c mut Decoder) -> Self {
         decoder.flush();
         Self {
             clip,
@@ -221,7 +224,7 @@ const MOST_STEPS: usize = 60;
 fn walk(
     clip: &Clip,
     expected: &HashMap<DecodeIndex, u128>,
-    decoder: &mut HevcDecoder,
+    decoder: &mut Decoder,
     random: &mut StdRng,
     pixels: usize,
 ) -> Result<(usize, usize)> {
@@ -357,8 +360,16 @@ fn hash(picture: &Picture) -> u128 {
     hasher.finish()
 }
 
+/// This program is its own decoding process: started so, it runs this test alone.
+#[test]
+fn a_worker() {
+    if std::env::var_os("DECODE_WORKER").is_some() {
+        codec::decode_worker();
+    }
+}
+
 struct Decoders {
-    each: Vec<HevcDecoder>,
+    each: Vec<Decoder>,
 }
 
 impl Decoders {
@@ -369,18 +380,32 @@ impl Decoders {
             Threading::Slices(two),
             Threading::Frames(two),
         ];
-        Self {
-            each: kinds
-                .into_iter()
-                .map(|k| HevcDecoder::new(k).unwrap())
-                .collect(),
-        }
+        let max_pixels = codec::DEFAULT_MAX_PIXELS;
+        let apart = Launcher::new(LauncherConfig {
+            program: std::env::current_exe().unwrap(),
+            arguments: ["a_worker", "--exact", "--test-threads=1"].map(Into::into).into(),
+            environment: vec![("DECODE_WORKER".into(), "1".into())],
+            timeout: Duration::from_secs(60),
+            max_pixels,
+            idle: 2,
+        });
+        let here = Open::Here { max_pixels };
+        let apart = Open::Apart(Arc::new(apart.unwrap()));
+        let mut each: Vec<Decoder> = kinds.map(|k| here.open(k).unwrap()).into();
+        each.push(apart.open(Threading::Frames(two)).unwrap());
+        each.push(apart.open(Threading::Single).unwrap());
+        Self { each }
     }
 
     /// In turn; by rows only where that is exact, as [`media::Way`] says.
-    fn nth(&mut self, turn: usize, rows: bool) -> &mut HevcDecoder {
-        let kinds: &[usize] = if rows { &[0, 1, 2] } else { &[0, 2] };
+    fn nth(&mut self, turn: usize, rows: bool) -> &mut Decoder {
+        let kinds: &[usize] = if rows { &[0, 1, 2, 3, 4] } else { &[0, 2, 3, 4] };
         &mut self.each[kinds[turn % kinds.len()]]
+    }
+
+    /// One in a process of its own.
+    fn apart(&mut self) -> &mut Decoder {
+        &mut self.each[3]
     }
 }
 
@@ -467,9 +492,9 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
         prefix += (sample.0 - start.0 + 1) as usize;
     }
     // Sets of frames: no access unit is decoded twice, all are right.
-    for turn in 0..6 {
+    for turn in 0..7 {
         let count = match turn {
-            0 => samples.len(),
+            0 | 6 => samples.len(),
             _ => random.random_range(1..=singles.min(40)),
         };
         let some: Vec<DecodeIndex> = samples
@@ -477,7 +502,10 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
             .copied()
             .collect();
         let mut of_set = Tally::default();
-        let decoder = decoders.nth(turn, rows);
+        let decoder = match turn {
+            6 => decoders.apart(),
+            _ => decoders.nth(turn, rows),
+        };
         let got = clip.decode(&some, decoder, &mut of_set)?;
         ensure!(
             of_set.decoded <= clip.index.sample_count() as usize || refused > 0,
@@ -494,7 +522,7 @@ fn check(path: &Path, decoders: &mut Decoders, seed: u64) -> Result<String> {
         }
     }
     let (mut went_on, mut began) = (0, 0);
-    for turn in 0..if rows { 3 } else { 2 } {
+    for turn in 0..if rows { 5 } else { 4 } {
         let decoder = decoders.nth(turn, rows);
         let (on, anew) = walk(&clip, &expected, decoder, &mut random, pixels)
             .with_context(|| format!("walk {turn}"))?;

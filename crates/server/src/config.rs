@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use engine::{DiskCacheConfig, EngineConfig};
+use engine::{DecodeWorker, DiskCacheConfig, EngineConfig, Isolation};
 use serde::Deserialize;
 use storage::{
     Addressing, AzureConfig, Bucket, GcsConfig, ReadOptions, S3Config, Store, StoreConfig,
@@ -20,6 +20,9 @@ use crate::byte_size;
 use crate::duration;
 use crate::http::HttpConfig;
 use crate::limits::Limits;
+
+/// The first argument of this program where it is started as a process that decodes for another one.
+pub(crate) const DECODE_WORKER: &str = "decode-worker";
 
 /// Serves single frames of H.265 videos over WebSocket.
 #[derive(Parser, Clone, Default)]
@@ -154,6 +157,30 @@ struct Options {
     #[arg(long, env = "WORKERS", value_name = "N")]
     #[serde(deserialize_with = "number_or_text")]
     workers: Option<String>,
+
+    /// process or thread: where H.265 is decoded. In processes of their own, which can open nothing,
+    /// a video that crashes the decoder costs its own frames; threads share the server's memory
+    /// [default: process, and threads where that cannot be had]
+    #[arg(long, env = "ISOLATION", value_name = "WHERE")]
+    isolation: Option<String>,
+
+    /// The largest picture that is decoded, in luma samples, as 36000000; larger ones are refused
+    /// before anything is allocated for them [default: 67108864, 8192x8192]
+    #[arg(long, env = "MAX_PIXELS", value_name = "N")]
+    #[serde(alias = "max_pixels", deserialize_with = "number_or_text")]
+    max_pixels: Option<String>,
+
+    /// Access units that are decoded for one frame, with all that it depends on; what needs more is
+    /// answered gop_too_large; 0 is as many as it takes [default: 0]
+    #[arg(long, env = "MAX_GOP_FRAMES", value_name = "N")]
+    #[serde(alias = "max_gop_frames", deserialize_with = "number_or_text")]
+    max_gop_frames: Option<String>,
+
+    /// How long decoding may go on without a frame that is wanted, as 60s; beyond, it is answered
+    /// decode_failed. A single access unit may take this, but never more than 10s [default: 60s]
+    #[arg(long, env = "DECODE_TIMEOUT", value_name = "TIME")]
+    #[serde(alias = "decode_timeout", deserialize_with = "number_or_text")]
+    decode_timeout: Option<String>,
 
     /// Memory for images, compressed GOPs and indexes that are kept: bytes, or as 512MiB, 2GiB;
     /// 0 keeps nothing [default: a quarter of the memory that this process may use]
@@ -291,6 +318,10 @@ impl Options {
             azure_container: pick(self.azure_container, other.azure_container),
             jpeg_quality: pick(self.jpeg_quality, other.jpeg_quality),
             workers: pick(self.workers, other.workers),
+            isolation: pick(self.isolation, other.isolation),
+            max_pixels: pick(self.max_pixels, other.max_pixels),
+            max_gop_frames: pick(self.max_gop_frames, other.max_gop_frames),
+            decode_timeout: pick(self.decode_timeout, other.decode_timeout),
             cache_size: pick(self.cache_size, other.cache_size),
             cache_dir: pick(self.cache_dir, other.cache_dir),
             cache_disk_size: pick(self.cache_disk_size, other.cache_disk_size),
@@ -326,7 +357,23 @@ impl Options {
             (None, Some(_)) => bail!("--cache-disk-size needs a folder: set --cache-dir"),
             (None, None) => None,
         };
+        let max_pixels = whole("max-pixels", &self.max_pixels, 1..=1 << 32)?;
+        let gop_frames = whole("max-gop-frames", &self.max_gop_frames, 0..=1 << 32)?;
+        let decode_time = match &self.decode_timeout {
+            None => default.decode_time,
+            Some(text) => duration::parse(text)
+                .filter(|t| (duration::SHORTEST..=duration::LONGEST).contains(t))
+                .with_context(|| {
+                    format!(
+                        "--decode-timeout must be a time from 100ms to 1h, as in 60s, but is {text}"
+                    )
+                })?,
+        };
         Ok(EngineConfig {
+            isolation: self.isolation()?,
+            max_pixels: max_pixels.unwrap_or(default.max_pixels),
+            max_access_units: gop_frames.filter(|n| *n > 0),
+            decode_time,
             workers: workers.unwrap_or(default.workers),
             jpeg_quality: quality.unwrap_or(80),
             cache_bytes: bytes("cache-size", &self.cache_size, 0..=u64::MAX, "0 or more")?
@@ -335,6 +382,24 @@ impl Options {
             harvest: on_or_off("harvest", &self.harvest)?,
             prefetch: on_or_off("prefetch", &self.prefetch)?,
             ..default
+        })
+    }
+
+    fn isolation(&self) -> anyhow::Result<Isolation> {
+        let process = |required| {
+            Isolation::Process(DecodeWorker {
+                // This very program, even where another file has its name by now.
+                program: "/proc/self/exe".into(),
+                arguments: vec![DECODE_WORKER.into()],
+                environment: Vec::new(),
+                required,
+            })
+        };
+        Ok(match self.isolation.as_deref() {
+            None if cfg!(target_os = "linux") => process(false),
+            None | Some("thread") => Isolation::Thread,
+            Some("process") => process(true),
+            Some(other) => bail!("--isolation must be process or thread, but is {other}"),
         })
     }
 

@@ -5,6 +5,7 @@ mod burst;
 mod cold;
 mod crowd;
 mod http;
+mod isolation;
 mod many;
 mod memory;
 mod s3;
@@ -64,11 +65,13 @@ pub(crate) enum Section {
     Http,
     /// Drags in the page, in a browser
     Viewer,
+    /// Decoding in processes of its own, against threads
+    Isolation,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -80,6 +83,7 @@ impl Section {
         Self::S3,
         Self::Http,
         Self::Viewer,
+        Self::Isolation,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -96,6 +100,7 @@ impl Section {
             Self::S3 => s3::measure(bench, report).await,
             Self::Http => http::measure(bench, report).await,
             Self::Viewer => viewer::measure(bench, report).await,
+            Self::Isolation => isolation::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,9 +70,13 @@ pub struct Confinement {
 }
 
 /// Starts workers.
+///
+/// All are started by one thread, which lives as long as this: Linux ends a worker when the thread is
+/// gone that started it, and that is how one at work ends with its server, however that ends.
 #[derive(Debug)]
 pub struct Launcher {
     config: LauncherConfig,
+    starts: Sender<SyncSender<io::Result<Process>>>,
     idle: Mutex<VecDeque<Process>>,
     confinement: Confinement,
     started: AtomicU64,
@@ -84,13 +89,25 @@ impl Launcher {
     /// # Errors
     /// A sentence that says why not.
     pub fn new(config: LauncherConfig) -> io::Result<Self> {
-        let first = Process::start(&config)?;
+        let (starts, asked) = channel::<SyncSender<io::Result<Process>>>();
+        let how = config.clone();
+        let start = move || {
+            for reply in asked {
+                // Nobody waits any more: it ends.
+                reply.send(Process::start(&how)).ok();
+            }
+        };
+        std::thread::Builder::new()
+            .name("launch".into())
+            .spawn(start)?;
+        let first = start_one(&starts)?;
         let confinement = first.confinement;
         if !confinement.calls {
             return Err(io::Error::other("a worker could not confine itself"));
         }
         Ok(Self {
             config,
+            starts,
             idle: Mutex::new(VecDeque::from([first])),
             confinement,
             started: AtomicU64::new(1),
@@ -136,8 +153,7 @@ impl Launcher {
             return Ok(process);
         }
         self.started.fetch_add(1, Ordering::Relaxed);
-        let started = Process::start(&self.config);
-        started.map_err(|e| CodecError::DecoderUnavailable {
+        start_one(&self.starts).map_err(|e| CodecError::DecoderUnavailable {
             reason: format!("no process for it can be started: {e}"),
         })
     }
@@ -159,4 +175,11 @@ impl Launcher {
     pub(super) fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn start_one(starts: &Sender<SyncSender<io::Result<Process>>>) -> io::Result<Process> {
+    let gone = || io::Error::other("the thread that starts workers is gone");
+    let (reply, started) = sync_channel(1);
+    starts.send(reply).map_err(|_| gone())?;
+    started.recv().map_err(|_| gone())?
 }

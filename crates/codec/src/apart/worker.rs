@@ -34,6 +34,8 @@ fn serve(socket: BorrowedFd) -> io::Result<()> {
     let Greeting { input, whole, own } = greeting;
     let memory = Shared::map(file.as_fd(), Side::Worker, input, whole)?;
     drop(file);
+    // What `top` shows.
+    rustix::thread::set_name(c"decode-worker")?;
     crate::give_back_large_blocks();
     // What libavcodec does once, it does now, while files may still be read.
     HevcDecoder::new(Threading::Single).ok();
