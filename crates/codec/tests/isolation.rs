@@ -28,10 +28,13 @@ fn a_worker() {
     }
 }
 
-fn config() -> LauncherConfig {
+/// The mark tells one test's workers from another's; no test has it in its name.
+fn config(mark: &str) -> LauncherConfig {
     LauncherConfig {
         program: std::env::current_exe().unwrap(),
-        arguments: ["a_worker", "--exact", "--test-threads=1"].map(Into::into).into(),
+        arguments: ["a_worker", "--exact", "--skip", mark]
+            .map(Into::into)
+            .into(),
         environment: vec![("DECODE_WORKER".into(), "1".into())],
         timeout: Duration::from_secs(60),
         max_pixels: codec::DEFAULT_MAX_PIXELS,
@@ -39,8 +42,8 @@ fn config() -> LauncherConfig {
     }
 }
 
-fn launcher() -> Arc<Launcher> {
-    Arc::new(Launcher::new(config()).unwrap())
+fn launcher(mark: &str) -> Arc<Launcher> {
+    Launcher::new(config(mark)).unwrap()
 }
 
 fn decode(decoder: &mut Decoder, units: &[&[u8]]) -> Result<Vec<Picture>, CodecError> {
@@ -58,7 +61,7 @@ fn two() -> NonZero<usize> {
 
 #[test]
 fn pictures_are_those_of_ffmpeg() {
-    let decoders = Decoders::Apart(launcher());
+    let decoders = Decoders::Apart(launcher("exact"));
     for recipe in [
         "default_gop",
         "bits_10",
@@ -97,7 +100,12 @@ fn pictures_are_those_of_ffmpeg() {
         }
     }
     // And the oracle itself says so.
-    let source = ["-f", "lavfi", "-i", "testsrc2=size=416x240:rate=25:duration=1"];
+    let source = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=416x240:rate=25:duration=1",
+    ];
     let path = clip("yuv420p", &source, "yuv420p", "no-sao=1:keyint=12");
     let stream = fs::read(&path).unwrap();
     for threading in [
@@ -111,8 +119,8 @@ fn pictures_are_those_of_ffmpeg() {
     }
 }
 
-/// Processes that this one has started, and that have not ended.
-fn workers() -> Vec<i32> {
+/// Processes that this one has started with this mark, and that have not ended.
+fn workers(mark: &str) -> Vec<i32> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -123,7 +131,7 @@ fn workers() -> Vec<i32> {
         let rest = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let is_worker = command.windows(8).any(|w| w == b"a_worker");
+        let is_worker = String::from_utf8_lossy(&command).contains(mark);
         if fields.get(1) == Some(&own.as_str()) && fields[0] != "Z" && is_worker {
             found.push(pid);
         }
@@ -131,33 +139,38 @@ fn workers() -> Vec<i32> {
     found
 }
 
+/// Sends a signal, and waits until the process is ended or stopped by it.
 fn signal(pid: i32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, signal).unwrap();
+    let is_at_rest = |task: &fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().unwrap_or_default();
+        state.is_empty() || state.starts_with(['Z', 'X', 'T'])
+    };
+    loop {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        let mut tasks = tasks.into_iter().flatten().flatten();
+        if tasks.all(|task| is_at_rest(&task)) {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
-
-/// Tests that look at all workers of this process do so one at a time.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[test]
 fn a_worker_that_is_lost_is_replaced() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     use rustix::process::Signal;
     let stream = fs::read(made("default_gop")).unwrap();
     let units = access_units(&stream);
-    let before = workers();
-    let launcher = Arc::new(
-        Launcher::new(LauncherConfig {
-            timeout: Duration::from_millis(1500),
-            ..config()
-        })
-        .unwrap(),
-    );
+    const MARK: &str = "is_lost_now_and_then";
+    let launcher = Launcher::new(LauncherConfig {
+        timeout: Duration::from_millis(1500),
+        ..config(MARK)
+    });
+    let launcher = launcher.unwrap();
     let decoders = Decoders::Apart(Arc::clone(&launcher));
-    let own = || -> Vec<i32> {
-        let all = workers();
-        all.into_iter().filter(|p| !before.contains(p)).collect()
-    };
+    let own = || workers(MARK);
     for threading in [Threading::Single, Threading::Frames(two())] {
         let mut decoder = decoders.open(threading).unwrap();
         let kept = decode(&mut decoder, &units[..4]).unwrap();
@@ -168,9 +181,9 @@ fn a_worker_that_is_lost_is_replaced() {
                 panic!("{:?}", own())
             };
             signal(pid, how);
-            let error = decoder
-                .send(units[4], 4, &mut |_| panic!("nobody decoded it"))
-                .unwrap_err();
+            let mut nobody = |_| panic!("nobody decoded it");
+            let sent = decoder.send(units[4], 4, &mut nobody);
+            let error = sent.and_then(|()| decoder.finish(&mut nobody)).unwrap_err();
             assert!(matches!(error, CodecError::WorkerLost { .. }), "{error:?}");
             assert!(error.to_string().contains(says), "{error}");
             assert!(own().is_empty(), "it is gone");
@@ -198,16 +211,18 @@ fn a_worker_that_is_lost_is_replaced() {
 /// What a worker takes of the shared memory follows what is looked at, not what was decoded.
 #[test]
 fn memory_is_used_again() {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let before = workers();
-    let decoders = Decoders::Apart(launcher());
+    const MARK: &str = "used_again_and_again";
+    let decoders = Decoders::Apart(launcher(MARK));
     let clips = ["default_gop", "bits_10"].map(|recipe| fs::read(made(recipe)).unwrap());
     let shared = || -> u64 {
-        let all = workers().into_iter().filter(|p| !before.contains(p));
-        let rss = all.map(|pid| {
+        let rss = workers(MARK).into_iter().map(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             let line = status.lines().find(|l| l.starts_with("RssShmem:")).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+            line.split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
         });
         rss.sum()
     };
@@ -228,7 +243,7 @@ fn memory_is_used_again() {
 
 #[test]
 fn what_cannot_be_decoded_is_said_as_by_a_decoder_here() {
-    let decoders = Decoders::Apart(launcher());
+    let decoders = Decoders::Apart(launcher("refuses"));
     let stream = fs::read(made("default_gop")).unwrap();
     let units = access_units(&stream);
     let mut decoder = decoders.open(Threading::Single).unwrap();
@@ -245,9 +260,9 @@ fn what_cannot_be_decoded_is_said_as_by_a_decoder_here() {
     // Nothing larger than what it was told is decoded.
     let small = Launcher::new(LauncherConfig {
         max_pixels: 1000,
-        ..config()
+        ..config("small")
     });
-    let decoders = Decoders::Apart(Arc::new(small.unwrap()));
+    let decoders = Decoders::Apart(small.unwrap());
     let mut decoder = decoders.open(Threading::Single).unwrap();
     let error = decode(&mut decoder, &units).unwrap_err();
     assert!(matches!(error, CodecError::Decode { .. }), "{error:?}");
@@ -258,7 +273,7 @@ fn a_program_that_is_no_worker_is_found_out() {
     for (program, says) in [("/bin/true", "ended"), ("/nowhere/at/all", "No such file")] {
         let error = Launcher::new(LauncherConfig {
             program: program.into(),
-            ..config()
+            ..config("none")
         });
         let error = error.unwrap_err().to_string();
         assert!(error.contains(says), "{program}: {error}");

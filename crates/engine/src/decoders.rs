@@ -25,7 +25,6 @@ pub(crate) fn of(config: &EngineConfig) -> Result<Decoders, EngineError> {
 
 #[cfg(target_os = "linux")]
 fn apart(config: &EngineConfig, worker: &crate::DecodeWorker) -> Result<Decoders, String> {
-    use std::sync::Arc;
     use std::time::Duration;
 
     /// One access unit takes no longer, be it as large as can be and the machine slow.
@@ -45,7 +44,7 @@ fn apart(config: &EngineConfig, worker: &crate::DecodeWorker) -> Result<Decoders
         landlock = files,
         "videos are decoded in processes of their own"
     );
-    Ok(Decoders::Apart(Arc::new(launcher)))
+    Ok(Decoders::Apart(launcher))
 }
 
 #[cfg(not(target_os = "linux"))]

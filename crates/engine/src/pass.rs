@@ -624,14 +624,25 @@ impl Pass<'_> {
         if self.wanted.is_empty() || u128::from(self.fruitless_nanos) <= most.as_nanos() {
             return None;
         }
-        let why = format!("decoding took longer than the {} s that it may", most.as_secs_f64());
+        let why = format!(
+            "decoding took longer than the {} s that it may",
+            most.as_secs_f64()
+        );
         Some(End::Impossible { why })
     }
 
     /// A sample has ended two processes.
     fn suspect(&self, sample: DecodeIndex, why: &str) {
-        let (video, offset) = (self.video.name(), self.run.get(sample).map(|(s, _)| s.offset));
-        tracing::warn!(video, offset, why, "an access unit ends processes that decode it");
+        let (video, offset) = (
+            self.video.name(),
+            self.run.get(sample).map(|(s, _)| s.offset),
+        );
+        tracing::warn!(
+            video,
+            offset,
+            why,
+            "an access unit ends processes that decode it"
+        );
         if self.core.suspects.note(self.video.key(), Instant::now()) {
             add(&self.core.counters.suspects, 1);
             tracing::error!(video, "nothing more of this video is decoded for a while");

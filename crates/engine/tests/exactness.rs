@@ -11,7 +11,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -383,14 +382,16 @@ impl Decoders {
         let max_pixels = codec::DEFAULT_MAX_PIXELS;
         let apart = Launcher::new(LauncherConfig {
             program: std::env::current_exe().unwrap(),
-            arguments: ["a_worker", "--exact", "--test-threads=1"].map(Into::into).into(),
+            arguments: ["a_worker", "--exact", "--test-threads=1"]
+                .map(Into::into)
+                .into(),
             environment: vec![("DECODE_WORKER".into(), "1".into())],
             timeout: Duration::from_secs(60),
             max_pixels,
             idle: 2,
         });
         let here = Open::Here { max_pixels };
-        let apart = Open::Apart(Arc::new(apart.unwrap()));
+        let apart = Open::Apart(apart.unwrap());
         let mut each: Vec<Decoder> = kinds.map(|k| here.open(k).unwrap()).into();
         each.push(apart.open(Threading::Frames(two)).unwrap());
         each.push(apart.open(Threading::Single).unwrap());
@@ -399,7 +400,11 @@ impl Decoders {
 
     /// In turn; by rows only where that is exact, as [`media::Way`] says.
     fn nth(&mut self, turn: usize, rows: bool) -> &mut Decoder {
-        let kinds: &[usize] = if rows { &[0, 1, 2, 3, 4] } else { &[0, 2, 3, 4] };
+        let kinds: &[usize] = if rows {
+            &[0, 1, 2, 3, 4]
+        } else {
+            &[0, 2, 3, 4]
+        };
         &mut self.each[kinds[turn % kinds.len()]]
     }
 

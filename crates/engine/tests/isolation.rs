@@ -27,7 +27,9 @@ fn in_processes(config: &mut EngineConfig, mark: &str) {
     config.isolation = Isolation::Process(DecodeWorker {
         program: std::env::current_exe().unwrap(),
         // The mark tells one test's processes from another's; no test has it in its name.
-        arguments: ["a_worker", "--exact", "--skip", mark].map(Into::into).into(),
+        arguments: ["a_worker", "--exact", "--skip", mark]
+            .map(Into::into)
+            .into(),
         environment: vec![("DECODE_WORKER".into(), "1".into())],
         required: true,
     });
@@ -128,7 +130,10 @@ async fn a_video_that_ends_its_workers_again_and_again_is_let_be() {
         .frames(120)
         .preset("ultrafast")
         .x265("keyint=20:min-keyint=20:scenecut=0:bframes=0");
-    place.write("slow", &fs::read(footage::make(&recipe).unwrap().path).unwrap());
+    place.write(
+        "slow",
+        &fs::read(footage::make(&recipe).unwrap().path).unwrap(),
+    );
     let engine = place.engine(|config| in_processes(config, MARK)).await;
     let (bad, good) = (
         engine.open("slow").await.unwrap(),

@@ -30,7 +30,10 @@ use crate::config::{Args, Config};
 
 fn main() -> ExitCode {
     // Before anything else is there: this process is to have nothing but what decoding needs.
-    if std::env::args_os().nth(1).is_some_and(|first| first == config::DECODE_WORKER) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == config::DECODE_WORKER)
+    {
         return engine::decode_worker();
     }
     let args = Args::parse();

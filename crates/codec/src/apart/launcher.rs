@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl LauncherConfig {
     /// Bytes for access units, and for pictures. They are addresses; memory is taken for what is
     /// written to.
     pub(super) fn shared_bytes(&self) -> (u64, u64) {
-        /// As much as is read of a GOP at the most, and the parameter sets before it.
-        const INPUT: u64 = 320 << 20;
+        /// Twice as much as is read of a GOP at the most, and the parameter sets before it.
+        const INPUT: u64 = 2 * (288 << 20);
         /// Pictures of the largest size: as many as a decoder may refer to (16, H.265 A.4.2), those
         /// that its threads are at work on, and some that are looked at.
         const PICTURES: u64 = 32;
@@ -69,14 +69,16 @@ pub struct Confinement {
     pub files: bool,
 }
 
+/// What becomes of a worker that was started.
+type Start = Box<dyn FnOnce(io::Result<Process>) + Send>;
+
 /// Starts workers.
 ///
 /// All are started by one thread, which lives as long as this: Linux ends a worker when the thread is
 /// gone that started it, and that is how one at work ends with its server, however that ends.
-#[derive(Debug)]
 pub struct Launcher {
     config: LauncherConfig,
-    starts: Sender<SyncSender<io::Result<Process>>>,
+    starts: Sender<Start>,
     idle: Mutex<VecDeque<Process>>,
     confinement: Confinement,
     started: AtomicU64,
@@ -84,17 +86,17 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts a first worker, by which it is known that it can be done here.
+    /// Starts a first worker, by which it is known that it can be done here; the others that may rest
+    /// are started when this has returned, so that they are there when they are wanted.
     ///
     /// # Errors
     /// A sentence that says why not.
-    pub fn new(config: LauncherConfig) -> io::Result<Self> {
-        let (starts, asked) = channel::<SyncSender<io::Result<Process>>>();
+    pub fn new(config: LauncherConfig) -> io::Result<Arc<Self>> {
+        let (starts, asked) = channel::<Start>();
         let how = config.clone();
         let start = move || {
-            for reply in asked {
-                // Nobody waits any more: it ends.
-                reply.send(Process::start(&how)).ok();
+            for then in asked {
+                then(Process::start(&how));
             }
         };
         std::thread::Builder::new()
@@ -105,14 +107,28 @@ impl Launcher {
         if !confinement.calls {
             return Err(io::Error::other("a worker could not confine itself"));
         }
-        Ok(Self {
+        let launcher = Arc::new(Self {
             config,
             starts,
             idle: Mutex::new(VecDeque::from([first])),
             confinement,
             started: AtomicU64::new(1),
             lost: AtomicU64::new(0),
-        })
+        });
+        for _ in 1..launcher.config.idle {
+            let rest = Arc::downgrade(&launcher);
+            launcher
+                .starts
+                .send(Box::new(move |started| {
+                    // Where one cannot be had, who wants it is told.
+                    if let (Some(launcher), Ok(process)) = (rest.upgrade(), started) {
+                        launcher.started.fetch_add(1, Ordering::Relaxed);
+                        launcher.put(process);
+                    }
+                }))
+                .ok();
+        }
+        Ok(launcher)
     }
 
     /// How far workers are confined.
@@ -138,20 +154,18 @@ impl Launcher {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A worker that has nothing to do, one that had this kind of decoder last if there is one; else
-    /// a new one.
-    pub(super) fn process(&self, kind: (Threading, u64)) -> Result<Process, CodecError> {
-        let idle = {
-            let mut all = self.lock();
-            let same = all.iter().position(|p| p.kind == Some(kind));
-            match same {
-                Some(at) => all.remove(at),
-                None => all.pop_front(),
-            }
-        };
-        if let Some(process) = idle {
-            return Ok(process);
+    /// A worker that has nothing to do, one that had this kind of decoder last if there is one.
+    pub(super) fn idle(&self, kind: (Threading, u64)) -> Option<Process> {
+        let mut all = self.lock();
+        let same = all.iter().position(|p| p.kind == Some(kind));
+        match same {
+            Some(at) => all.remove(at),
+            None => all.pop_front(),
         }
+    }
+
+    /// A new worker.
+    pub(super) fn start(&self) -> Result<Process, CodecError> {
         self.started.fetch_add(1, Ordering::Relaxed);
         start_one(&self.starts).map_err(|e| CodecError::DecoderUnavailable {
             reason: format!("no process for it can be started: {e}"),
@@ -177,9 +191,23 @@ impl Launcher {
     }
 }
 
-fn start_one(starts: &Sender<SyncSender<io::Result<Process>>>) -> io::Result<Process> {
+fn start_one(starts: &Sender<Start>) -> io::Result<Process> {
     let gone = || io::Error::other("the thread that starts workers is gone");
     let (reply, started) = sync_channel(1);
-    starts.send(reply).map_err(|_| gone())?;
+    let tell = move |process| {
+        // Nobody waits any more: it ends.
+        reply.send(process).ok();
+    };
+    starts.send(Box::new(tell)).map_err(|_| gone())?;
     started.recv().map_err(|_| gone())?
+}
+
+impl std::fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launcher")
+            .field("config", &self.config)
+            .field("idle", &self.lock().len())
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
 }

@@ -10,8 +10,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
+};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+use super::wire::Slot;
 
 /// Who maps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,16 +60,26 @@ impl Shared {
         })
     }
 
-    /// Puts an access unit into the first part; false if it does not fit.
-    pub(super) fn put(&self, access_unit: &[u8]) -> bool {
-        let fits = self.input.writable && access_unit.len() <= self.input.length;
+    /// Where a slot begins in the first part, and its length.
+    fn slot(&self, slot: Slot) -> (usize, usize) {
+        let half = self.input.length / 2;
+        match slot {
+            Slot::First => (0, half),
+            Slot::Second => (half, half),
+        }
+    }
+
+    /// Puts an access unit into a slot; false if it does not fit.
+    pub(super) fn put(&self, slot: Slot, access_unit: &[u8]) -> bool {
+        let (start, length) = self.slot(slot);
+        let fits = self.input.writable && access_unit.len() <= length;
         if fits {
-            // SAFETY: inside the mapping, which is writable; the worker reads it only between an
-            // order and its answer, and then the server does not write.
+            // SAFETY: inside the mapping, which is writable; the worker reads a slot only between an
+            // order and its answer, and then the server does not write there.
             unsafe {
                 ptr::copy_nonoverlapping(
                     access_unit.as_ptr(),
-                    self.input.start.as_ptr(),
+                    self.input.start.as_ptr().add(start),
                     access_unit.len(),
                 );
             }
@@ -74,16 +88,19 @@ impl Shared {
     }
 
     /// The access unit that the server has put there, for as long as an order is worked on.
-    pub(super) fn access_unit(&self, bytes: u64) -> Option<&[u8]> {
+    pub(super) fn access_unit(&self, slot: Slot, bytes: u64) -> Option<&[u8]> {
         let bytes = usize::try_from(bytes).ok()?;
-        let fits = bytes <= self.input.length;
-        // SAFETY: inside the mapping; the server writes to it only when the worker has answered.
-        fits.then(|| unsafe { std::slice::from_raw_parts(self.input.start.as_ptr(), bytes) })
+        let (start, length) = self.slot(slot);
+        // SAFETY: inside the mapping; the server writes there only when the worker has answered.
+        (bytes <= length).then(|| unsafe {
+            std::slice::from_raw_parts(self.input.start.as_ptr().add(start), bytes)
+        })
     }
 
     /// Gives back what a large access unit took.
-    pub(super) fn trim_input(&self) {
-        self.input.give_back(0, self.input.length);
+    pub(super) fn trim(&self, slot: Slot) {
+        let (start, length) = self.slot(slot);
+        self.input.give_back(start, length);
     }
 
     /// The second part: its first byte, and how many there are. Valid as long as this value.
@@ -121,8 +138,16 @@ impl Mapping {
             false => ProtFlags::READ,
         };
         // SAFETY: a new range of addresses, chosen by the system.
-        let start =
-            unsafe { mmap(ptr::null_mut(), length, access, MapFlags::SHARED, file, offset)? };
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                length,
+                access,
+                MapFlags::SHARED,
+                file,
+                offset,
+            )?
+        };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self {
             start,
@@ -199,4 +224,3 @@ impl Released {
         all.split_off(from)
     }
 }
-

@@ -16,7 +16,7 @@ use rustix::net::{
 
 use super::launcher::{Confinement, LauncherConfig};
 use super::memory::{Lease, Released, Shared, Side};
-use super::wire::{Answer, Greeting, LONGEST, Order, PictureAt, Ready, Work};
+use super::wire::{Answer, Greeting, LONGEST, Order, PictureAt, Ready, Slot, Work};
 
 /// A process, and what it shares with this one. Dropped, it is ended.
 #[derive(Debug)]
@@ -83,25 +83,27 @@ impl Process {
             whole,
             own: config.own_bytes(),
         };
-        process.greet(greeting, &file)?;
         process.wait_at_most(PATIENCE)?;
-        let ready: Ready = process.hear().map_err(|lost| {
-            io::Error::other(format!("the worker {}", lost.0))
-        })?;
+        let greeted = process.greet(greeting, &file).and_then(|()| process.hear());
+        let ready: Ready =
+            greeted.map_err(|Lost(why)| io::Error::other(format!("the process {why}")))?;
         process.confinement = ready.map_err(io::Error::other)?;
         process.wait_at_most(process.timeout)?;
         Ok(process)
     }
 
-    fn greet(&self, greeting: Greeting, file: &OwnedFd) -> io::Result<()> {
-        let packet = postcard::to_allocvec(&greeting).map_err(io::Error::other)?;
+    fn greet(&mut self, greeting: Greeting, file: &OwnedFd) -> Result<(), Lost> {
+        let packet = postcard::to_allocvec(&greeting);
+        let packet = packet.map_err(|e| Lost(format!("cannot be told what to do: {e}")))?;
         let files = [file.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut along = SendAncillaryBuffer::new(&mut space);
         along.push(SendAncillaryMessage::ScmRights(&files));
         let packet = [IoSlice::new(&packet)];
-        sendmsg(&self.socket, &packet, &mut along, SendFlags::NOSIGNAL)?;
-        Ok(())
+        match sendmsg(&self.socket, &packet, &mut along, SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.lost(error)),
+        }
     }
 
     fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
@@ -110,14 +112,14 @@ impl Process {
         Ok(())
     }
 
-    /// Whether a packet of so many bytes can be given to it; puts it into the memory.
-    pub(super) fn put(&self, access_unit: &[u8]) -> bool {
-        /// What the first part may keep of the machine's memory.
-        const KEPT: usize = 4 << 20;
+    /// Puts an access unit into a slot that it does not work on; false if it does not fit.
+    pub(super) fn put(&self, slot: Slot, access_unit: &[u8]) -> bool {
+        /// What a slot may keep of the machine's memory.
+        const KEPT: usize = 2 << 20;
         if access_unit.len() > KEPT {
-            self.memory.trim_input();
+            self.memory.trim(slot);
         }
-        self.memory.put(access_unit)
+        self.memory.put(slot, access_unit)
     }
 
     /// Gives it an order.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Compatible, CompatLevel, Ruleset, RulesetAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
     Scope,
 };
 use rustix::process::{
@@ -34,6 +34,8 @@ pub(super) fn confine(own: u64) -> io::Result<Confinement> {
     // Nobody looks into it, and it leaves no image of itself on disk.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;
+    // It takes a descriptor, which is not to be had any more behind the limits.
+    let files = landlock();
     let none = [
         Resource::Nofile,
         Resource::Fsize,
@@ -41,7 +43,11 @@ pub(super) fn confine(own: u64) -> io::Result<Confinement> {
         Resource::Memlock,
         Resource::Msgqueue,
     ];
-    for (resource, most) in none.map(|r| (r, 0)).into_iter().chain([(Resource::Data, own)]) {
+    for (resource, most) in none
+        .map(|r| (r, 0))
+        .into_iter()
+        .chain([(Resource::Data, own)])
+    {
         let most = Some(most);
         setrlimit(
             resource,
@@ -51,7 +57,6 @@ pub(super) fn confine(own: u64) -> io::Result<Confinement> {
             },
         )?;
     }
-    let files = landlock();
     seccompiler::apply_filter_all_threads(&filter()?).map_err(io::Error::other)?;
     Ok(Confinement { calls: true, files })
 }
@@ -127,16 +132,17 @@ fn filter() -> io::Result<BpfProgram> {
     rules.insert(libc::SYS_prctl, vec![when(0, SeccompCmpOp::Eq, name)?]);
 
     let refused = SeccompAction::Errno(libc::ENOSYS as u32);
-    let machine = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    let machine = std::env::consts::ARCH
+        .try_into()
+        .map_err(io::Error::other)?;
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, machine);
     let filter = filter.map_err(io::Error::other)?;
     filter.try_into().map_err(io::Error::other)
 }
 
 fn when(argument: u8, compared: SeccompCmpOp, with: u64) -> io::Result<SeccompRule> {
-    let condition =
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compared, with)
-            .map_err(io::Error::other)?;
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compared, with)
+        .map_err(io::Error::other)?;
     SeccompRule::new(vec![condition]).map_err(io::Error::other)
 }
 
@@ -156,7 +162,11 @@ mod tests {
             return;
         }
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["apart::sandbox::tests::nothing_is_in_reach", "--exact", "--nocapture"])
+            .args([
+                "apart::sandbox::tests::nothing_is_in_reach",
+                "--exact",
+                "--nocapture",
+            ])
             .env(MARK, "1")
             .stdin(Stdio::null())
             .output()
@@ -171,7 +181,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let parent = std::os::unix::process::parent_id() as i32;
-        super::confine(512 << 20).unwrap();
+        // SAFETY: asks for the version of the interface; no memory is read.
+        let landlock = unsafe {
+            let none: *const libc::c_void = std::ptr::null();
+            libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, 1u32) > 0
+        };
+        let confinement = super::confine(512 << 20).unwrap();
+        assert!(confinement.calls);
+        assert_eq!(confinement.files, landlock);
 
         // Files.
         assert!(std::fs::read("/proc/self/status").is_err());
@@ -192,20 +209,35 @@ mod tests {
             assert_eq!(libc::fork(), -1);
             assert_eq!(libc::kill(parent, 0), -1);
             assert_eq!(libc::syscall(libc::SYS_tgkill, parent, parent, 0), -1);
-            assert_eq!(libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, parent, 0, 0), -1);
+            assert_eq!(
+                libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, parent, 0, 0),
+                -1
+            );
             assert_eq!(libc::unshare(libc::CLONE_NEWUSER), -1);
             // Memory that can be run.
             let (read, run) = (libc::PROT_READ, libc::PROT_EXEC);
-            let (private, none) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, std::ptr::null_mut());
-            assert_eq!(libc::mmap(none, 4096, read | run, private, -1, 0), libc::MAP_FAILED);
+            let (private, none) = (
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                std::ptr::null_mut(),
+            );
+            assert_eq!(
+                libc::mmap(none, 4096, read | run, private, -1, 0),
+                libc::MAP_FAILED
+            );
             let page = libc::mmap(none, 4096, read, private, -1, 0);
             assert_ne!(page, libc::MAP_FAILED);
             assert_eq!(libc::mprotect(page, 4096, read | run), -1);
             // More than its share.
             let write = read | libc::PROT_WRITE;
-            assert_eq!(libc::mmap(none, 1 << 30, write, private, -1, 0), libc::MAP_FAILED);
+            assert_eq!(
+                libc::mmap(none, 1 << 30, write, private, -1, 0),
+                libc::MAP_FAILED
+            );
             // The way back.
-            let all = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+            let all = libc::rlimit {
+                rlim_cur: 1 << 20,
+                rlim_max: 1 << 20,
+            };
             assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &all), -1);
         }
         // What decoding needs.

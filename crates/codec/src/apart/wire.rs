@@ -36,20 +36,36 @@ pub(super) enum Work {
         threading: Threading,
         max_pixels: u64,
     },
-    /// Decodes what lies in the first so many bytes of the memory.
-    Send { id: i64, bytes: u64 },
+    /// Decodes the first so many bytes of a slot.
+    Send { id: i64, slot: Slot, bytes: u64 },
     /// Completes what is in flight.
     Finish,
     /// Drops all state. Not answered.
     Flush,
 }
 
-/// What came of an order: any number of pictures, then one of the others.
+/// Half of the memory's first part. While a worker decodes what lies in one, the server fills the
+/// other.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(super) enum Slot {
+    First,
+    Second,
+}
+
+impl Slot {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// What came of an order.
 #[derive(Serialize, Deserialize, Debug)]
-pub(super) enum Answer {
-    Picture(PictureAt),
-    Done,
-    Failed(CodecError),
+pub(super) struct Answer {
+    pub(super) pictures: Vec<PictureAt>,
+    pub(super) result: Result<(), CodecError>,
 }
 
 /// A picture that lies in the memory's second part. It stays until its number is released.

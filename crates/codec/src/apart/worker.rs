@@ -83,7 +83,10 @@ fn greeting(socket: BorrowedFd) -> io::Result<(Greeting, OwnedFd)> {
     });
     let file = files.next().ok_or(io::ErrorKind::UnexpectedEof)?;
     let packet = packet.get(..got.bytes).unwrap_or_default();
-    Ok((postcard::from_bytes(packet).map_err(io::Error::other)?, file))
+    Ok((
+        postcard::from_bytes(packet).map_err(io::Error::other)?,
+        file,
+    ))
 }
 
 struct Worker {
@@ -109,9 +112,9 @@ impl Worker {
                 }
                 return Ok(());
             }
-            Work::Send { id, bytes } => {
+            Work::Send { id, slot, bytes } => {
                 let arena = Arc::clone(&self.arena);
-                match (&mut self.decoder, arena.memory().access_unit(bytes)) {
+                match (&mut self.decoder, arena.memory().access_unit(slot, bytes)) {
                     (Some((decoder, ..)), Some(unit)) => decoder.send(unit, id, &mut sink),
                     _ => return Err(io::ErrorKind::InvalidInput.into()),
                 }
@@ -121,13 +124,13 @@ impl Worker {
                 None => return Err(io::ErrorKind::InvalidInput.into()),
             },
         };
-        let mut result = result;
+        let (mut result, mut pictures) = (result, Vec::new());
         for picture in made {
             match self.arena.describe(&picture, self.next) {
                 Some(at) => {
+                    pictures.push(at);
                     self.held.insert(self.next, picture);
                     self.next = self.next.wrapping_add(1);
-                    say(socket, &Answer::Picture(at))?;
                 }
                 None => {
                     let format = "that lies elsewhere".into();
@@ -135,11 +138,7 @@ impl Worker {
                 }
             }
         }
-        let end = match result {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::Failed(error),
-        };
-        say(socket, &end)
+        say(socket, &Answer { pictures, result })
     }
 
     fn open(&mut self, threading: Threading, max_pixels: u64) -> Result<(), CodecError> {

@@ -109,7 +109,8 @@ impl FrameArena {
             }
         }
         let taken = whole.checked_next_multiple_of(PAGE);
-        let taken = taken.and_then(|length| Some((self.lock().take(length, &self.memory)?, length)));
+        let taken =
+            taken.and_then(|length| Some((self.lock().take(length, &self.memory)?, length)));
         let Some((offset, length)) = taken else {
             return sys::AVERROR(libc::ENOMEM);
         };

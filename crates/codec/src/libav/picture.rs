@@ -227,7 +227,10 @@ impl Picture {
     #[cfg(target_os = "linux")]
     pub(crate) fn shared(at: &PictureAt, lease: Lease) -> Option<Self> {
         let (start, length) = lease.memory().pictures();
-        let (width, height) = (usize::try_from(at.width).ok()?, usize::try_from(at.height).ok()?);
+        let (width, height) = (
+            usize::try_from(at.width).ok()?,
+            usize::try_from(at.height).ok()?,
+        );
         let possible = 1..=usize::from(u16::MAX);
         if !possible.contains(&width)
             || !possible.contains(&height)
@@ -279,7 +282,12 @@ impl Picture {
     /// Where it lies, for who shares memory that begins at `start` and is so long; `None` where it
     /// lies elsewhere.
     #[cfg(target_os = "linux")]
-    pub(super) fn place(&self, number: u32, start: NonNull<u8>, length: usize) -> Option<PictureAt> {
+    pub(super) fn place(
+        &self,
+        number: u32,
+        start: NonNull<u8>,
+        length: usize,
+    ) -> Option<PictureAt> {
         let mut planes = [None; 3];
         for (place, plane) in planes.iter_mut().zip(&self.planes) {
             let Some(plane) = plane else { continue };
