@@ -993,7 +993,8 @@ mod tests {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
                     "harvest" | "prefetch" | "hedge" => "\"off\"",
-                    "storage-timeout" | "http-lifetime" => "\"20s\"",
+                    "storage-timeout" | "http-lifetime" | "decode-timeout" => "\"20s\"",
+                    "isolation" => "\"thread\"",
                     "cors-origin" => "\"*\"",
                     // Alone it would lack its folder.
                     "cache-disk-size" => "\"1GiB\"\ncache-dir = \"x\"",

@@ -14,6 +14,7 @@ use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 
 use super::wire::Slot;
 
@@ -33,7 +34,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The file behind new memory. Sizes are multiples of a page.
+    ///
+    /// # Errors
+    /// The system refuses it; or would end this process for it, which it does to who makes a file
+    /// larger than its limit.
     pub(super) fn create(whole: u64) -> io::Result<OwnedFd> {
+        let most = getrlimit(Resource::Fsize).current;
+        if most.is_some_and(|most| most < whole) {
+            let why = "the limit of file sizes (ulimit -f) is smaller than the memory that is shared";
+            return Err(io::Error::other(why));
+        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("bucket-streamer-pictures", flags)?;
         ftruncate(&file, whole)?;
