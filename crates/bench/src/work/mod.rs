@@ -4,6 +4,7 @@ mod ahead;
 mod burst;
 mod cold;
 mod crowd;
+mod door;
 mod http;
 mod many;
 mod memory;
@@ -64,11 +65,13 @@ pub(crate) enum Section {
     Http,
     /// Drags in the page, in a browser
     Viewer,
+    /// Frames beside a thousand connections that mean no good
+    Door,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -80,6 +83,7 @@ impl Section {
         Self::S3,
         Self::Http,
         Self::Viewer,
+        Self::Door,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -96,6 +100,7 @@ impl Section {
             Self::S3 => s3::measure(bench, report).await,
             Self::Http => http::measure(bench, report).await,
             Self::Viewer => viewer::measure(bench, report).await,
+            Self::Door => door::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),
