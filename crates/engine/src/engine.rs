@@ -36,7 +36,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     verdicts: Verdicts,
     /// Its threads end with it.
-    _pool: Pool,
+    pool: Pool,
 }
 
 /// An opening that others may join.
@@ -81,7 +81,7 @@ impl Engine {
                 store,
                 core,
                 verdicts: Verdicts::default(),
-                _pool: pool,
+                pool,
             }),
         })
     }
@@ -238,6 +238,11 @@ impl Engine {
     /// Bytes that the cache in memory holds.
     pub fn cached_bytes(&self) -> u64 {
         self.inner.core.caches.bytes()
+    }
+
+    /// Workers that live, and all that there should be.
+    pub fn workers(&self) -> (usize, usize) {
+        self.inner.pool.alive()
     }
 
     /// The store that it serves from.

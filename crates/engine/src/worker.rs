@@ -41,6 +41,13 @@ impl Pool {
         }
         Ok(pool)
     }
+
+    /// Threads that live, and all that there should be.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        let ended = self.threads.iter().filter(|t| t.is_finished()).count();
+        let all = self.threads.len();
+        (all.saturating_sub(ended), all)
+    }
 }
 
 impl Drop for Pool {

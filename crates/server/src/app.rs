@@ -1,4 +1,4 @@
-//! The HTTP side: routes, and the server's start and end.
+//! The routes, and the server's start and end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,30 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use engine::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
+use crate::door::{Door, DoorConfig, Tls};
 use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
 use crate::outbox::Outboxes;
+use crate::rates::{Pace, Rates};
+use crate::ready::Ready;
 use crate::session;
 use crate::viewer;
+use crate::who::Who;
+
+/// How what is served is served.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) door: DoorConfig,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) limits: Limits,
+    pub(crate) http: HttpConfig,
+}
 
 #[derive(Clone)]
 struct App {
@@ -32,74 +44,89 @@ struct App {
     outboxes: Arc<Outboxes>,
     /// One permit for each session that may still begin.
     room: Arc<Semaphore>,
+    ready: Arc<Ready>,
+    rates: Arc<Rates>,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
-    /// Each session holds a clone; when all are dropped, none runs.
-    running: mpsc::Sender<()>,
+    /// Each session holds it; when nobody does, none runs.
+    running: mpsc::WeakSender<()>,
 }
 
-/// Serves until SIGTERM or SIGINT. Then no new connection is taken, sessions finish what was
-/// asked of them as far as their grace goes, and this returns. A second signal ends at once.
+/// Serves until SIGTERM or SIGINT. Then `/ready` fails, and after the door's delay no new request is
+/// taken; what was asked for is finished as far as its time goes, sessions are told to connect
+/// again, and this returns. A second signal ends at once.
 pub(crate) async fn run(
     listener: TcpListener,
     engine: Engine,
-    limits: Limits,
-    http: &HttpConfig,
+    config: Served,
 ) -> anyhow::Result<()> {
+    let limits = config.limits;
     let (tell_stop, stop) = watch::channel(false);
     let (running, mut all_ended) = mpsc::channel(1);
-    let by_url = http::router(engine.clone(), http, stop.clone());
+    let ready = Ready::new(engine.clone());
+    let rates = Rates::new(limits.messages_per_second, limits.frames_per_second);
+    let by_url = http::router(
+        engine.clone(),
+        &config.http,
+        Arc::clone(&rates),
+        stop.clone(),
+    );
     let app = App {
         engine,
         limits,
         outboxes: Outboxes::new(limits.outbox_bytes_in_all),
         room: Arc::new(Semaphore::new(limits.sessions)),
+        ready: Arc::clone(&ready),
+        rates,
         stop: stop.clone(),
-        running,
+        running: running.downgrade(),
     };
     let router = Router::new()
         .route("/health", get(async || "ok"))
+        .route(
+            "/ready",
+            get(async |State(app): State<App>| app.ready.answer().await),
+        )
         .route("/ws", get(websocket))
         .merge(viewer::routes())
         .with_state(app)
-        .merge(by_url)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|connection| {
-        // A frame's last packet must not wait for the acknowledgement of the one before.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    let mut stopping = stop;
-    let mut server = tokio::spawn(
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move {
-                stopping.wait_for(|stop| *stop).await.ok();
-            })
-            .into_future(),
-    );
+        .merge(by_url);
+    if let Some(tls) = &config.tls {
+        let fresh = Arc::clone(tls).keep_fresh();
+        tokio::spawn(async {
+            if let Err(error) = fresh.await {
+                tracing::error!(%error, "a new certificate will not be noticed");
+            }
+        });
+    }
+    let door = Door::new(&config.door, config.tls, router, stop);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut open = tokio::spawn(door.open(listener, running));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        ended = &mut server => return ended.context("the server ended")?.context("the server ended"),
+        ended = &mut open => return ended.context("the server ended"),
     }
     tracing::info!("stopping");
-    tell_stop.send_replace(true);
+    ready.leave();
     let rest = async {
-        // Its end drops the router's clone of `running`.
-        (&mut server).await.ok();
-        while all_ended.recv().await.is_some() {}
+        tokio::time::sleep(config.door.drain_delay).await;
+        tell_stop.send_replace(true);
+        // A session has a time for its frames, and one for its last bytes.
+        let patience = limits.drain + limits.grace + Duration::from_secs(1);
+        let all_ended = async { while all_ended.recv().await.is_some() {} };
+        tokio::time::timeout(patience, all_ended).await.is_ok()
     };
-    // A session has its grace twice: for its frames, and for its last bytes.
-    let patience = limits.grace * 2 + Duration::from_secs(1);
     tokio::select! {
-        () = rest => tracing::info!("stopped"),
-        () = tokio::time::sleep(patience) => tracing::warn!("stopped with sessions still open"),
+        all = rest => match all {
+            true => tracing::info!("stopped"),
+            false => tracing::warn!("stopped with sessions still open"),
+        },
         _ = terminate.recv() => tracing::warn!("stopped at once"),
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
+    open.abort();
     Ok(())
 }
 
@@ -112,13 +139,25 @@ async fn websocket(
         tracing::warn!(%client, most = app.limits.sessions, "too many sessions");
         return too_many_sessions(app.limits.sessions);
     };
+    // It is gone where the server stops: then the session ends as soon as it has begun.
+    let running = app.running.upgrade();
+    let pace = Pace {
+        rates: Arc::clone(&app.rates),
+        who: Who::at(client.ip()),
+    };
     let span = tracing::info_span!("session", %client);
     upgrade
         .max_message_size(app.limits.transport_bytes())
         .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
-            let running = app.running;
-            let session = session::run(socket, app.engine, app.limits, app.outboxes, app.stop);
+            let App {
+                engine,
+                limits,
+                outboxes,
+                stop,
+                ..
+            } = app;
+            let session = session::run(socket, engine, limits, pace, outboxes, stop);
             async move {
                 session.instrument(span).await;
                 drop((place, running));

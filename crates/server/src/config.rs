@@ -4,6 +4,7 @@
 //! of an optional TOML file, in this order of precedence. An empty value is taken as not given,
 //! as container tools pass variables that are not set.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use storage::{
 };
 
 use crate::byte_size;
+use crate::door::{DoorConfig, TlsFiles};
 use crate::duration;
 use crate::http::HttpConfig;
 use crate::limits::Limits;
@@ -255,6 +257,66 @@ struct Options {
     #[serde(alias = "max_http_requests", deserialize_with = "number_or_text")]
     max_http_requests: Option<String>,
 
+    /// A file with the certificate to show (PEM), and those that lead from it to an authority:
+    /// connections speak TLS. Read again on SIGHUP and when it changes
+    #[arg(long, env = "TLS_CERT", value_name = "FILE")]
+    #[serde(alias = "tls_cert")]
+    tls_cert: Option<String>,
+
+    /// A file with the certificate's key (PEM); needed with --tls-cert
+    #[arg(long, env = "TLS_KEY", value_name = "FILE")]
+    #[serde(alias = "tls_key")]
+    tls_key: Option<String>,
+
+    /// Connections at the same time, of all kinds; further ones are told so and closed
+    /// [default: 4096]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N")]
+    #[serde(alias = "max_connections", deserialize_with = "number_or_text")]
+    max_connections: Option<String>,
+
+    /// Connections of one address; not for servers behind a proxy, whose address all have
+    /// [default: as many as there may be]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    #[serde(
+        alias = "max_connections_per_address",
+        deserialize_with = "number_or_text"
+    )]
+    max_connections_per_address: Option<String>,
+
+    /// Messages over WebSocket and requests over HTTP that one address may send in a second; more
+    /// are read later, or answered with status 429 [default: as many as it likes]
+    #[arg(long, env = "MAX_MESSAGES_PER_SECOND", value_name = "N")]
+    #[serde(alias = "max_messages_per_second", deserialize_with = "number_or_text")]
+    max_messages_per_second: Option<String>,
+
+    /// Frames that one address may ask for in a second; more are answered rate_limited (HTTP: 429)
+    /// [default: as many as it likes]
+    #[arg(long, env = "MAX_FRAMES_PER_SECOND", value_name = "N")]
+    #[serde(alias = "max_frames_per_second", deserialize_with = "number_or_text")]
+    max_frames_per_second: Option<String>,
+
+    /// How long a TLS handshake may take, and the head of a request [default: 10s]
+    #[arg(long, env = "HANDSHAKE_TIMEOUT", value_name = "TIME")]
+    #[serde(alias = "handshake_timeout", deserialize_with = "number_or_text")]
+    handshake_timeout: Option<String>,
+
+    /// How long a connection may be silent: without a request over HTTP, without an answer to a
+    /// ping over WebSocket, or without taking what is sent [default: 2m]
+    #[arg(long, env = "IDLE_TIMEOUT", value_name = "TIME")]
+    #[serde(alias = "idle_timeout", deserialize_with = "number_or_text")]
+    idle_timeout: Option<String>,
+
+    /// After SIGTERM, how long frames that were asked for are still made [default: 5s]
+    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "TIME")]
+    #[serde(alias = "drain_timeout", deserialize_with = "number_or_text")]
+    drain_timeout: Option<String>,
+
+    /// After SIGTERM, how long requests are still taken while /ready fails, so that balancers
+    /// notice [default: 0s]
+    #[arg(long, env = "DRAIN_DELAY", value_name = "TIME")]
+    #[serde(alias = "drain_delay", deserialize_with = "number_or_text")]
+    drain_delay: Option<String>,
+
     /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which wins
     /// [default: info]
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL")]
@@ -335,6 +397,22 @@ impl Options {
             cors_origin: pick(self.cors_origin, other.cors_origin),
             http_lifetime: pick(self.http_lifetime, other.http_lifetime),
             max_http_requests: pick(self.max_http_requests, other.max_http_requests),
+            tls_cert: pick(self.tls_cert, other.tls_cert),
+            tls_key: pick(self.tls_key, other.tls_key),
+            max_connections: pick(self.max_connections, other.max_connections),
+            max_connections_per_address: pick(
+                self.max_connections_per_address,
+                other.max_connections_per_address,
+            ),
+            max_messages_per_second: pick(
+                self.max_messages_per_second,
+                other.max_messages_per_second,
+            ),
+            max_frames_per_second: pick(self.max_frames_per_second, other.max_frames_per_second),
+            handshake_timeout: pick(self.handshake_timeout, other.handshake_timeout),
+            idle_timeout: pick(self.idle_timeout, other.idle_timeout),
+            drain_timeout: pick(self.drain_timeout, other.drain_timeout),
+            drain_delay: pick(self.drain_delay, other.drain_delay),
             log_level: pick(self.log_level, other.log_level),
         }
     }
@@ -480,6 +558,9 @@ impl Options {
             64 << 10..=2 << 30,
             "from 64KiB to 2GiB",
         )?;
+        let (messages, frames) = (&self.max_messages_per_second, &self.max_frames_per_second);
+        let messages = whole("max-messages-per-second", messages, 1..=1_000_000)?;
+        let frames = whole("max-frames-per-second", frames, 1..=1_000_000)?;
         Ok(Limits {
             sessions: whole("max-sessions", &self.max_sessions, 1..=1_000_000)?
                 .unwrap_or(default.sessions),
@@ -488,7 +569,46 @@ impl Options {
             frames_per_message: frames_per_message.unwrap_or(default.frames_per_message),
             message_bytes: message_bytes.unwrap_or(default.message_bytes),
             outbox_bytes: outbox_bytes.unwrap_or(default.outbox_bytes),
+            messages_per_second: messages.and_then(NonZeroU32::new),
+            frames_per_second: frames.and_then(NonZeroU32::new),
+            drain: time("drain-timeout", &self.drain_timeout, Duration::ZERO)?
+                .unwrap_or(default.drain),
+            idle: time("idle-timeout", &self.idle_timeout, duration::SHORTEST)?
+                .unwrap_or(default.idle),
             ..default
+        })
+    }
+
+    fn door(&self, limits: &Limits) -> anyhow::Result<DoorConfig> {
+        let default = DoorConfig::default();
+        let connections = whole("max-connections", &self.max_connections, 1..=1_000_000)?;
+        let connections_per_address = whole(
+            "max-connections-per-address",
+            &self.max_connections_per_address,
+            1..=1_000_000,
+        )?;
+        let handshake = time(
+            "handshake-timeout",
+            &self.handshake_timeout,
+            duration::SHORTEST,
+        )?;
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            }),
+            (None, None) => None,
+            (Some(_), None) => bail!("--tls-cert needs its key: set --tls-key"),
+            (None, Some(_)) => bail!("--tls-key needs its certificate: set --tls-cert"),
+        };
+        Ok(DoorConfig {
+            connections: connections.unwrap_or(default.connections),
+            connections_per_address,
+            handshake: handshake.unwrap_or(default.handshake),
+            idle: limits.idle,
+            drain_delay: time("drain-delay", &self.drain_delay, Duration::ZERO)?
+                .unwrap_or(default.drain_delay),
+            tls,
         })
     }
 
@@ -590,6 +710,19 @@ fn on_or_off(flag: &str, text: &Option<String>) -> anyhow::Result<bool> {
     }
 }
 
+/// A time from `shortest` to an hour, if it is given.
+fn time(flag: &str, text: &Option<String>, shortest: Duration) -> anyhow::Result<Option<Duration>> {
+    let Some(text) = text else { return Ok(None) };
+    let time = duration::parse(text).filter(|t| (shortest..=duration::LONGEST).contains(t));
+    match time {
+        Some(time) => Ok(Some(time)),
+        None => bail!(
+            "--{flag} must be a time from {} to 1h, as in 20s or 1500ms, but is {text}",
+            if shortest.is_zero() { "0s" } else { "100ms" }
+        ),
+    }
+}
+
 /// A whole number within these bounds, if it is given.
 fn whole<T: TryFrom<u64>>(
     flag: &str,
@@ -641,6 +774,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The HTTP side.
     pub(crate) http: HttpConfig,
+    /// Who comes in, and how.
+    pub(crate) door: DoorConfig,
     /// A filter for the log.
     pub(crate) log_level: String,
 }
@@ -656,6 +791,7 @@ impl Config {
         let engine = options.engine()?;
         let limits = options.limits()?;
         let http = options.http()?;
+        let door = options.door(&limits)?;
         let storage = options.storage()?;
         let reads = options.reads()?;
         Ok(Self {
@@ -665,6 +801,7 @@ impl Config {
             engine,
             limits,
             http,
+            door,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }
@@ -713,6 +850,10 @@ mod tests {
         let limits = config.limits;
         assert_eq!(limits, Limits::default());
         assert_eq!(config.http, HttpConfig::default());
+        assert_eq!(config.door, DoorConfig::default());
+        let seconds = [limits.drain, limits.idle, config.door.handshake].map(|t| t.as_secs());
+        assert_eq!(seconds, [5, 120, 10]);
+        assert_eq!((config.door.connections, config.door.tls), (4096, None));
         assert_eq!(config.http.lifetime, Duration::from_secs(10));
         assert_eq!(config.http.requests, 256);
         assert_eq!(
@@ -972,6 +1113,49 @@ mod tests {
         assert!(lifetime("31d").is_err() && lifetime("721h").is_err());
     }
 
+    #[test]
+    fn the_door_is_set_in_numbers_and_times() {
+        let file = "max-connections = 50\ndrain_delay = \"5s\"\nidle-timeout = 30\n";
+        let flags = [
+            "--max-connections-per-address=7",
+            "--handshake-timeout=1500ms",
+            "--drain-timeout=0s",
+            "--max-messages-per-second=8",
+            "--max-frames-per-second=9",
+            "--tls-cert=/c",
+            "--tls-key=/k",
+        ];
+        let Config { door, limits, .. } = resolve(&flags, Some(file)).unwrap();
+        let expected = DoorConfig {
+            connections: 50,
+            connections_per_address: Some(7),
+            handshake: Duration::from_millis(1500),
+            idle: Duration::from_secs(30),
+            drain_delay: Duration::from_secs(5),
+            tls: Some(TlsFiles {
+                cert: "/c".into(),
+                key: "/k".into(),
+            }),
+        };
+        assert_eq!(door, expected);
+        assert_eq!((limits.drain, limits.idle), (Duration::ZERO, door.idle));
+        let rates = [limits.messages_per_second, limits.frames_per_second];
+        assert_eq!(rates, [8, 9].map(NonZeroU32::new));
+        for (flag, says) in [
+            ("--tls-cert=/c", "--tls-cert needs its key: set --tls-key"),
+            ("--tls-key=/k", "set --tls-cert"),
+            ("--max-frames-per-second=0", "from 1 to 1000000"),
+            ("--max-connections=0", "from 1 to 1000000, but is 0"),
+            ("--idle-timeout=0s", "from 100ms to 1h, as in 20s"),
+            ("--handshake-timeout=2h", "--handshake-timeout must be"),
+            ("--drain-timeout=soon", "from 0s to 1h"),
+            ("--drain-delay=-1", "--drain-delay must be a time"),
+        ] {
+            let text = refusal(&[flag], None);
+            assert!(text.contains(says), "{flag}: {text}");
+        }
+    }
+
     /// Flags, variables and keys are documented where people look for them, and are the same.
     #[test]
     fn the_manual_lists_every_option_with_its_variable() {
@@ -993,11 +1177,15 @@ mod tests {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
                     "harvest" | "prefetch" | "hedge" => "\"off\"",
-                    "storage-timeout" | "http-lifetime" | "decode-timeout" => "\"20s\"",
+                    "http-lifetime" => "\"20s\"",
                     "isolation" => "\"thread\"",
                     "cors-origin" => "\"*\"",
                     // Alone it would lack its folder.
                     "cache-disk-size" => "\"1GiB\"\ncache-dir = \"x\"",
+                    "tls-cert" => "\"x\"\ntls-key = \"x\"",
+                    "tls-key" => "\"x\"\ntls-cert = \"x\"",
+                    "drain-delay" => "0",
+                    _ if flag.ends_with("-timeout") => "\"20s\"",
                     _ if flag.starts_with("max-") || flag.ends_with("-size") => "100000",
                     _ => "\"x\"",
                 };

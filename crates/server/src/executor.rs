@@ -21,6 +21,7 @@ use crate::forward::Forwarder;
 use crate::limits::Limits;
 use crate::listing;
 use crate::outbox::{Gone, Outbox};
+use crate::rates::Pace;
 use crate::session::{Request, RequestKind};
 use crate::tally::Tally;
 
@@ -28,6 +29,7 @@ pub(crate) struct Executor {
     engine: Engine,
     client: Client,
     limits: Limits,
+    pace: Pace,
     outbox: Outbox,
     tally: Arc<Tally>,
     video: Option<Arc<Video>>,
@@ -45,11 +47,18 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(engine: Engine, limits: Limits, outbox: Outbox, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        limits: Limits,
+        pace: Pace,
+        outbox: Outbox,
+        tally: Arc<Tally>,
+    ) -> Self {
         Self {
             client: engine.client(),
             engine,
             limits,
+            pace,
             outbox,
             tally,
             video: None,
@@ -192,6 +201,17 @@ impl Executor {
         };
         for frame in surplus {
             self.refuse(frame, id, &too_many).await?;
+        }
+        let may = self.pace.frames(frames.len());
+        let (frames, beyond) = frames.split_at_checked(may).unwrap_or((frames, &[]));
+        if !beyond.is_empty() {
+            let too_fast = Unknown {
+                code: FrameErrorCode::RateLimited,
+                message: self.pace.too_fast(),
+            };
+            for frame in beyond {
+                self.refuse(frame, id, &too_fast).await?;
+            }
         }
         let Some(video) = self.video.clone() else {
             let no_video = Unknown {

@@ -1,5 +1,6 @@
 //! What one session may take, and how many there may be.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Limits of the network's side; those of the engine are in [`engine::EngineConfig`].
@@ -22,9 +23,16 @@ pub(crate) struct Limits {
     pub(crate) outbox_bytes: u32,
     /// Bytes that wait for all clients; when there are more, one answer at a time waits for each.
     pub(crate) outbox_bytes_in_all: usize,
-    /// How long a session may go on after the server was told to stop, or after the client has
-    /// gone.
+    /// Messages and requests of one address in a second; what is beyond waits, or is answered 429.
+    pub(crate) messages_per_second: Option<NonZeroU32>,
+    /// Frames of one address in a second; what is beyond is answered `rate_limited`.
+    pub(crate) frames_per_second: Option<NonZeroU32>,
+    /// How long what was asked for is still made after the server was told to stop.
+    pub(crate) drain: Duration,
+    /// How long the last bytes and the good-bye may take.
     pub(crate) grace: Duration,
+    /// Silence after which a client that answers no ping is given up.
+    pub(crate) idle: Duration,
 }
 
 impl Default for Limits {
@@ -38,7 +46,11 @@ impl Default for Limits {
             outbox_messages: 256,
             outbox_bytes: 8 << 20,
             outbox_bytes_in_all: 256 << 20,
-            grace: Duration::from_secs(5),
+            messages_per_second: None,
+            frames_per_second: None,
+            drain: Duration::from_secs(5),
+            grace: Duration::from_secs(3),
+            idle: Duration::from_secs(120),
         }
     }
 }

@@ -5,6 +5,7 @@ mod answer;
 mod app;
 mod byte_size;
 mod config;
+mod door;
 mod due;
 mod duration;
 mod executor;
@@ -14,9 +15,12 @@ mod http;
 mod limits;
 mod listing;
 mod outbox;
+mod rates;
+mod ready;
 mod session;
 mod tally;
 mod viewer;
+mod who;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -26,7 +30,9 @@ use clap::Parser;
 use engine::Engine;
 use tracing_subscriber::EnvFilter;
 
+use crate::app::Served;
 use crate::config::{Args, Config};
+use crate::door::Tls;
 
 fn main() -> ExitCode {
     // Before anything else is there: this process is to have nothing but what decoding needs.
@@ -51,9 +57,10 @@ fn start(args: Args) -> anyhow::Result<()> {
     let only_ask = args.health;
     let config = Config::resolve(args)?;
     if only_ask {
-        return health::ask(&config.listen_addr);
+        return health::ask(&config.listen_addr, config.door.tls.is_some());
     }
     start_log(&config.log_level)?;
+    door::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("network")
@@ -63,6 +70,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    let tls = config.door.tls.as_ref().map(Tls::open).transpose()?;
     let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
@@ -72,12 +80,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(%address, storage = %config.storage, "serving");
     // The only line on stdout: what started this program can wait for it.
     let mut stdout = std::io::stdout().lock();
-    let told = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let told = writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush());
     drop(stdout);
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
     }
-    app::run(listener, engine, config.limits, &config.http).await
+    let served = Served {
+        door: config.door,
+        tls,
+        limits: config.limits,
+        http: config.http,
+    };
+    app::run(listener, engine, served).await
 }
 
 /// `RUST_LOG` wins over the configured level.

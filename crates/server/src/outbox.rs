@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use futures::stream::SplitSink;
 use protocol::ServerMessage;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::tally::Tally;
 
@@ -23,6 +23,8 @@ pub(crate) struct Gone;
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     queue: mpsc::Sender<Item>,
+    /// Pings go before all that waits.
+    pings: mpsc::Sender<Ping>,
     room: Arc<Semaphore>,
     bytes: u32,
     all: Arc<Outboxes>,
@@ -81,25 +83,34 @@ struct Item {
     _waiting: Waiting,
 }
 
+/// A ping; who asked for it is told when it is in the socket.
+type Ping = oneshot::Sender<()>;
+
 /// The other end, for the task that writes to the socket.
 #[derive(Debug)]
 pub(crate) struct Pending {
     queue: mpsc::Receiver<Item>,
+    pings: mpsc::Receiver<Ping>,
 }
 
 /// An outbox of at most so many messages and bytes. One item may be larger than the bytes; it
 /// then waits until it is alone.
 pub(crate) fn outbox(messages: usize, bytes: u32, all: &Arc<Outboxes>) -> (Outbox, Pending) {
     let (sender, receiver) = mpsc::channel(messages);
+    let (pings, pings_to_send) = mpsc::channel(1);
     let room = Arc::new(Semaphore::new(bytes as usize));
     (
         Outbox {
             queue: sender,
+            pings,
             room,
             bytes,
             all: Arc::clone(all),
         },
-        Pending { queue: receiver },
+        Pending {
+            queue: receiver,
+            pings: pings_to_send,
+        },
     )
 }
 
@@ -122,6 +133,13 @@ impl Outbox {
         made: Instant,
     ) -> Result<(), Gone> {
         self.put(frame.to_json(), Some((image, made))).await
+    }
+
+    /// Asks the client whether it is there; returns when the question is in the socket.
+    pub(crate) async fn ping(&self) -> Result<(), Gone> {
+        let (sent, in_socket) = oneshot::channel();
+        self.pings.send(sent).await.map_err(|_| Gone)?;
+        in_socket.await.map_err(|_| Gone)
     }
 
     async fn put(&self, text: String, image: Option<(Bytes, Instant)>) -> Result<(), Gone> {
@@ -185,7 +203,16 @@ async fn write_all(
 ) -> Result<(), axum::Error> {
     // When the pictures that are on their way into the socket were made.
     let mut made = Vec::new();
-    while let Some(item) = pending.queue.recv().await {
+    loop {
+        let item = tokio::select! {
+            item = pending.queue.recv() => item,
+            Some(sent) = pending.pings.recv() => {
+                socket.send(Message::Ping(Bytes::new())).await?;
+                sent.send(()).ok();
+                continue;
+            }
+        };
+        let Some(item) = item else { return Ok(()) };
         made.extend(feed(socket, item).await?);
         // What is there already goes out with it.
         while let Ok(item) = pending.queue.try_recv() {
@@ -196,7 +223,6 @@ async fn write_all(
             tally.sent(made);
         }
     }
-    Ok(())
 }
 
 async fn feed(

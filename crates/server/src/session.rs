@@ -17,7 +17,8 @@ use tracing::Instrument;
 
 use crate::executor::Executor;
 use crate::limits::Limits;
-use crate::outbox::{Outboxes, close, outbox, write};
+use crate::outbox::{Gone, Outbox, Outboxes, close, outbox, write};
+use crate::rates::Pace;
 use crate::tally::Tally;
 
 /// A message that waits for the executor.
@@ -74,6 +75,8 @@ enum End {
     BrokenProtocol,
     /// Nothing can be written to the client.
     NotReading,
+    /// The client says nothing, not even that it is there.
+    Silent,
     /// The server stops.
     Stopping,
     /// A defect of the server.
@@ -85,6 +88,7 @@ pub(crate) async fn run(
     socket: WebSocket,
     engine: Engine,
     limits: Limits,
+    pace: Pace,
     outboxes: Arc<Outboxes>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -94,12 +98,20 @@ pub(crate) async fn run(
     let (queue, requests) = mpsc::channel(limits.queued_messages);
     let tally = Arc::new(Tally::default());
     let mut writer = tokio::spawn(write(sink, pending, Arc::clone(&tally)));
-    let executor = Executor::new(engine.clone(), limits, outbox.clone(), Arc::clone(&tally));
+    let executor = Executor::new(
+        engine.clone(),
+        limits,
+        pace.clone(),
+        outbox.clone(),
+        Arc::clone(&tally),
+    );
     let (stay, left) = oneshot::channel::<()>();
     let mut executor = tokio::spawn(executor.run(requests, left).in_current_span());
 
     let reader = Reader {
         limits,
+        pace,
+        outbox: outbox.clone(),
         queue,
         room: Arc::new(Semaphore::new(limits.queued_bytes() as usize)),
     };
@@ -118,7 +130,7 @@ pub(crate) async fn run(
     // From here on no request comes any more. When the server stops, what was asked for is still
     // served; a client that went waits for nothing.
     if end == End::Stopping {
-        executed = tokio::time::timeout(limits.grace, &mut executor).await.ok();
+        executed = tokio::time::timeout(limits.drain, &mut executor).await.ok();
     }
     drop(stay);
     if executed.is_none() {
@@ -128,7 +140,9 @@ pub(crate) async fn run(
     let (code, reason) = match end {
         End::TooLarge => (close_code::SIZE, "the message is too large"),
         End::BrokenProtocol => (close_code::PROTOCOL, "not a WebSocket message"),
-        End::Stopping => (close_code::AWAY, "the server stops"),
+        End::Silent => (close_code::POLICY, "no answer to a ping"),
+        // Come back, in a moment: to this server's successor, or to another.
+        End::Stopping => (close_code::RESTART, "the server stops: connect again"),
         End::Failed => (close_code::ERROR, "the server failed"),
         End::Left | End::NotReading => (close_code::NORMAL, ""),
     };
@@ -155,6 +169,8 @@ pub(crate) async fn run(
 
 struct Reader {
     limits: Limits,
+    pace: Pace,
+    outbox: Outbox,
     queue: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
 }
@@ -163,7 +179,11 @@ impl Reader {
     /// Reads until the connection ends.
     async fn run(self, stream: &mut SplitStream<WebSocket>) -> End {
         loop {
-            let (kind, size) = match stream.next().await {
+            let next = match self.next(stream).await {
+                Ok(next) => next,
+                Err(end) => return end,
+            };
+            let (kind, size) = match next {
                 None | Some(Ok(Message::Close(_))) => return End::Left,
                 Some(Err(error)) => return end_of(&error),
                 // The transport answers these by itself.
@@ -179,6 +199,8 @@ impl Reader {
                 }
                 Some(Ok(Message::Text(text))) => self.read(text.as_str()),
             };
+            // Who sends faster than it may is read no faster.
+            self.pace.message().await;
             let share = u32::try_from(size)
                 .unwrap_or(u32::MAX)
                 .min(self.limits.queued_bytes());
@@ -194,6 +216,26 @@ impl Reader {
                 return End::NotReading;
             }
         }
+    }
+
+    /// The next message. Half of the idle time without one, the client is asked whether it is
+    /// there; then it has the other half.
+    async fn next(
+        &self,
+        stream: &mut SplitStream<WebSocket>,
+    ) -> Result<Option<Result<Message, axum::Error>>, End> {
+        let half = self.limits.idle / 2;
+        if let Ok(next) = tokio::time::timeout(half, stream.next()).await {
+            return Ok(next);
+        }
+        tokio::select! {
+            next = stream.next() => return Ok(next),
+            // Behind what it has not taken yet, which may take its time; a connection that takes
+            // nothing at all ends by itself.
+            asked = self.outbox.ping() => asked.map_err(|Gone| End::NotReading)?,
+        }
+        let answered = tokio::time::timeout(half, stream.next()).await;
+        answered.map_err(|_| End::Silent)
     }
 
     /// Reads one text message, and tells its bytes.

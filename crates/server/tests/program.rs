@@ -260,9 +260,9 @@ async fn a_signal_ends_it_well() {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!((frames, close.code), (known.len(), CloseCode::Away));
+        assert_eq!((frames, close.code), (known.len(), CloseCode::Restart));
         match idle.raw().await.unwrap().unwrap() {
-            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Away),
+            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Restart),
             other => panic!("{other:?}"),
         }
         drop((client, idle));

@@ -97,6 +97,25 @@ impl LocalStore {
         Ok(Opened { object, head, tail })
     }
 
+    /// Looks whether the root is still there and can be read.
+    pub(crate) async fn reach(&self) -> Result<(), StorageError> {
+        let root = Arc::clone(&self.root);
+        blocking(&self.gate, "", move || {
+            let gone = || io::Error::from(io::ErrorKind::NotFound);
+            let look = || -> io::Result<()> {
+                if root.dir_metadata()?.nlink() == 0 {
+                    return Err(gone());
+                }
+                root.entries()?.next().transpose().map(drop)
+            };
+            look().map_err(|e| {
+                let message = format!("the local store's root cannot be read: {e}");
+                StorageError::new(StorageErrorKind::Unavailable, message)
+            })
+        })
+        .await
+    }
+
     /// A page of what lies in a folder.
     pub(crate) async fn list(&self, page: Page<'_>) -> Result<Listing, StorageError> {
         let prefix = match page.prefix.strip_prefix("fs://") {

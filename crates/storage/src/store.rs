@@ -163,6 +163,27 @@ impl Store {
         .await
     }
 
+    /// Asks whether the store answers, as cheaply as can be: one request, of the first bucket.
+    ///
+    /// # Errors
+    /// It does not, or there is nothing where the objects should be. A store that only refuses to
+    /// list is there.
+    pub async fn reach(&self) -> Result<(), StorageError> {
+        let reached = match &self.backend {
+            Backend::Local(store) => return store.reach().await,
+            Backend::Remote(store) => store.list(Page {
+                prefix: "",
+                limit: 1,
+                cursor: None,
+                wanted: |_| true,
+            }),
+        };
+        match reached.await {
+            Err(error) if error.kind() != crate::StorageErrorKind::Forbidden => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// What has been read so far, by this store, its clones and their objects.
     pub fn counters(&self) -> Counters {
         self.settings.counters.get()

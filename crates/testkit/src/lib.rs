@@ -26,6 +26,7 @@ pub mod footage;
 pub mod garage;
 pub mod jpeg;
 pub mod long;
+pub mod mob;
 pub mod mux;
 pub mod picture;
 pub mod programs;

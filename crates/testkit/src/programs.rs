@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -54,6 +54,16 @@ const SERVER_VARIABLES: &[&str] = &[
     "CORS_ORIGIN",
     "HTTP_LIFETIME",
     "MAX_HTTP_REQUESTS",
+    "TLS_CERT",
+    "TLS_KEY",
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "HANDSHAKE_TIMEOUT",
+    "IDLE_TIMEOUT",
+    "DRAIN_TIMEOUT",
+    "DRAIN_DELAY",
+    "MAX_MESSAGES_PER_SECOND",
+    "MAX_FRAMES_PER_SECOND",
     "LOG_LEVEL",
 ];
 
@@ -84,6 +94,8 @@ pub struct Server {
     child: Child,
     address: String,
     log: Arc<Mutex<String>>,
+    /// Collects its standard error.
+    errors: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
@@ -141,6 +153,7 @@ impl Server {
             child,
             address,
             log,
+            errors: Some(errors),
         })
     }
 
@@ -164,6 +177,15 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits for it to end by itself, and gives its status and all that it wrote.
+    pub fn wait(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.child.wait()?;
+        if let Some(errors) = self.errors.take() {
+            let _ = errors.join();
+        }
+        Ok((status, self.log()))
+    }
+
     /// What it has written since it listens.
     pub fn log(&self) -> String {
         self.log
@@ -183,9 +205,11 @@ impl Drop for Server {
     }
 }
 
-/// The address in a line `listening on http://ADDRESS`.
+/// The address in a line `listening on http://ADDRESS`, or `https://`.
 fn listening_address(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("listening on http://")?;
+    let (_, rest) = line.split_once("listening on http")?;
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let rest = rest.strip_prefix("://")?;
     let end = rest
         .find(|c: char| c.is_whitespace() || c == '/')
         .unwrap_or(rest.len());
@@ -213,6 +237,8 @@ mod tests {
     fn the_address_is_read_from_the_line_that_tells_it() {
         let line = "2024-01-01 INFO listening on http://127.0.0.1:41231\n";
         assert_eq!(listening_address(line).as_deref(), Some("127.0.0.1:41231"));
+        let line = "listening on https://[::1]:5/\n";
+        assert_eq!(listening_address(line).as_deref(), Some("[::1]:5"));
         assert_eq!(listening_address("starting"), None);
     }
 

@@ -4,6 +4,7 @@ mod ahead;
 mod burst;
 mod cold;
 mod crowd;
+mod door;
 mod http;
 mod isolation;
 mod many;
@@ -67,11 +68,13 @@ pub(crate) enum Section {
     Viewer,
     /// Decoding in processes of its own, against threads
     Isolation,
+    /// Frames beside a thousand connections that mean no good
+    Door,
 }
 
 impl Section {
     /// In the order in which they run.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Cold,
         Self::Sequential,
         Self::Ahead,
@@ -84,6 +87,7 @@ impl Section {
         Self::Http,
         Self::Viewer,
         Self::Isolation,
+        Self::Door,
     ];
 
     /// Runs it. What fails is a row of the report and stops nothing else.
@@ -101,6 +105,7 @@ impl Section {
             Self::Http => http::measure(bench, report).await,
             Self::Viewer => viewer::measure(bench, report).await,
             Self::Isolation => isolation::measure(bench, report).await,
+            Self::Door => door::measure(bench, report).await,
         };
         match done {
             Ok(()) => Ok(()),

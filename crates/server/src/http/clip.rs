@@ -28,6 +28,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::Asked;
 use super::frame::check_output;
 use super::problem::{FrameRange, Problem, seconds};
+use crate::rates::Pace;
+use crate::who::Who;
 
 /// Pictures that are ordered together.
 const TOGETHER: usize = 16;
@@ -121,6 +123,10 @@ pub(super) async fn clip(asked: &Asked<'_>) -> Result<Response, Problem> {
         shown: 0,
         ticket: None,
         began: Instant::now(),
+        pace: Pace {
+            rates: Arc::clone(&asked.http.rates),
+            who: Who::at(asked.client),
+        },
         stop: asked.http.stop.clone(),
         _place: place.map_err(|_| Problem::too_busy())?,
     };
@@ -177,6 +183,7 @@ struct Clip {
     ticket: Option<(FrameTicket, VecDeque<u32>)>,
     /// When the first picture was sent.
     began: Instant,
+    pace: Pace,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
@@ -215,6 +222,7 @@ impl Clip {
             if frames.is_empty() {
                 return None;
             }
+            self.pace.wait_for(frames.len()).await;
             let samples = frames.iter().filter_map(|frame| {
                 let frame = PresentationIndex(*frame);
                 video.index().decode_index(frame)

@@ -30,6 +30,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -48,6 +49,8 @@ use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::{Current, Videos};
+use crate::rates::Rates;
+use crate::who::Who;
 
 /// How the HTTP side is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +91,8 @@ struct Http {
     large: Semaphore,
     /// Places for clips.
     clip_room: Arc<Semaphore>,
+    /// How much a client may ask for.
+    rates: Arc<Rates>,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
 }
@@ -122,7 +127,12 @@ const EXPOSED: [&str; 6] = [
 ];
 
 /// The routes below `/v1`.
-pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    engine: Engine,
+    config: &HttpConfig,
+    rates: Arc<Rates>,
+    stop: watch::Receiver<bool>,
+) -> Router {
     let kept = (engine.cache_budget() / 16).min(MOST_KEPT);
     let http = Arc::new(Http {
         videos: Videos::new(engine.clone(), config.lifetime),
@@ -133,6 +143,7 @@ pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
         large: Semaphore::new(GOPS_AT_WORK),
         clip_room: Arc::new(Semaphore::new(CLIPS)),
+        rates,
         stop,
         room: Arc::new(Semaphore::new(config.requests)),
     });
@@ -145,11 +156,23 @@ pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<
         .route("/v1/openapi.json", get(openapi::openapi).fallback(refused))
         .route("/v1", get(no_such_path))
         .route("/v1/{*path}", get(no_such_path))
-        .layer(CompressionLayer::new().gzip(true).compress_when(is_text()))
-        .with_state(http);
+        .layer(CompressionLayer::new().gzip(true).compress_when(is_text()));
+    let router = match http.rates.bound_messages() {
+        true => router.layer(from_fn_with_state(Arc::clone(&http), paced)),
+        false => router,
+    };
+    let router = router.with_state(http);
     match cors(&config.cors_origins) {
         Some(layer) => router.layer(layer),
         None => router,
+    }
+}
+
+impl Http {
+    /// Takes so many frames of what a client may ask for.
+    fn frames(&self, client: IpAddr, count: usize) -> Result<(), Problem> {
+        let taken = self.rates.frames(Who::at(client), count);
+        taken.map_err(Problem::too_fast)
     }
 }
 
@@ -212,6 +235,19 @@ fn query<Q: DeserializeOwned>(text: &str) -> Result<Q, Problem> {
     serde_urlencoded::from_str(text).map_err(|e| Problem::bad_request(e.to_string()))
 }
 
+/// Lets a request in, if its client may ask for one more.
+async fn paced(
+    State(http): State<Arc<Http>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match http.rates.message(Who::at(client.ip())) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => Problem::too_fast(wait).into_response(),
+    }
+}
+
 async fn of_video(
     State(http): State<Arc<Http>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -227,6 +263,7 @@ async fn of_video(
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
     if let Some(response) = http.hot.find(&http.videos, request) {
+        http.frames(client, 1)?;
         return Ok(response);
     }
     let (name, wanted) = path::parse(request.uri.path())?;
@@ -253,8 +290,14 @@ impl Asked<'_> {
             Wanted::Index => index::index(self).await,
             Wanted::Storyboard(form) => storyboard::storyboard(self, form).await,
             Wanted::Clip => clip::clip(self).await,
-            Wanted::Gop => gop::gop(self).await,
-            Wanted::Frame(format) => frame::frame(self, format).await,
+            Wanted::Gop => {
+                self.http.frames(self.client, 1)?;
+                gop::gop(self).await
+            }
+            Wanted::Frame(format) => {
+                self.http.frames(self.client, 1)?;
+                frame::frame(self, format).await
+            }
         }
     }
 }

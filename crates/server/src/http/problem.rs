@@ -1,5 +1,7 @@
 //! The one place where what went wrong becomes a status and a document (RFC 9457).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -15,7 +17,7 @@ use crate::address::Unknown;
 use crate::answer;
 
 /// How long a client that was refused for want of room is to wait, in seconds.
-const RETRY_SECONDS: u32 = 1;
+const RETRY_SECONDS: u64 = 1;
 
 /// Why a request was not served, as `application/problem+json`.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
@@ -37,6 +39,10 @@ pub(crate) struct Problem {
     /// Where a frame was asked for that the video does not have: which it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<FrameRange>,
+    /// Seconds after which it may go well; told in a header, for some statuses.
+    #[serde(skip)]
+    #[schema(ignore)]
+    retry_after: u64,
 }
 
 /// Which frames a video has.
@@ -75,6 +81,7 @@ fn status_of_frame(code: FrameErrorCode) -> StatusCode {
         }
         Code::StorageFailed => StatusCode::BAD_GATEWAY,
         Code::TooManyFrames | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::VideoChanged => StatusCode::CONFLICT,
         Code::EncodeFailed | Code::Unrecognised => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -100,6 +107,7 @@ impl Problem {
             code,
             detail: detail.into(),
             range: None,
+            retry_after: RETRY_SECONDS,
         }
     }
 
@@ -129,6 +137,15 @@ impl Problem {
     pub(super) fn too_busy() -> Self {
         let detail = "The server has as many requests at work as it takes: ask again";
         Self::of_frame(FrameErrorCode::TooManyFrames, detail)
+    }
+
+    /// The client asks for more than it may in a second.
+    pub(super) fn too_fast(wait: Duration) -> Self {
+        let detail = "More is asked for than one client may in a second: ask again later";
+        Self {
+            retry_after: wait.as_secs().saturating_add(1),
+            ..Self::of_frame(FrameErrorCode::RateLimited, detail)
+        }
     }
 
     /// The version that the URL names is not there (any more).
@@ -186,8 +203,12 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, json);
         // What is wrong now may be right in a moment.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS.into());
+        let later = [
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        if later.contains(&status) {
+            headers.insert(RETRY_AFTER, self.retry_after.into());
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -208,7 +229,9 @@ mod tests {
             assert!((400..600).contains(&problem.status), "{problem:?}");
             let busy = matches!(
                 code,
-                FrameErrorCode::TooManyFrames | FrameErrorCode::Cancelled
+                FrameErrorCode::TooManyFrames
+                    | FrameErrorCode::Cancelled
+                    | FrameErrorCode::RateLimited
             );
             let response = problem.into_response();
             assert_eq!(response.headers().contains_key(RETRY_AFTER), busy);
