@@ -41,7 +41,8 @@ impl Shared {
     pub(super) fn create(whole: u64) -> io::Result<OwnedFd> {
         let most = getrlimit(Resource::Fsize).current;
         if most.is_some_and(|most| most < whole) {
-            let why = "the limit of file sizes (ulimit -f) is smaller than the memory that is shared";
+            let why =
+                "the limit of file sizes (ulimit -f) is smaller than the memory that is shared";
             return Err(io::Error::other(why));
         }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -232,5 +233,119 @@ impl Released {
         let mut all = self.lock();
         let from = all.len().saturating_sub(most);
         all.split_off(from)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::apart::{PictureAt, PlaneAt};
+    use crate::{Chroma, Picture, PictureType, Plane};
+
+    const INPUT: u64 = 1 << 16;
+    const PICTURES: u64 = 1 << 16;
+
+    fn both() -> (Arc<Shared>, Arc<Shared>) {
+        let file = Shared::create(INPUT + PICTURES).unwrap();
+        let map = |side| Shared::map(file.as_fd(), side, INPUT, INPUT + PICTURES).unwrap();
+        (Arc::new(map(Side::Server)), Arc::new(map(Side::Worker)))
+    }
+
+    #[test]
+    fn access_units_come_over_and_no_size_is_believed() {
+        let (server, worker) = both();
+        let half = vec![7; INPUT as usize / 2];
+        for slot in [Slot::First, Slot::Second] {
+            assert!(server.put(slot, &half));
+            assert!(!server.put(slot, &vec![0; half.len() + 1]));
+            assert_eq!(worker.access_unit(slot, half.len() as u64).unwrap(), half);
+            assert!(worker.access_unit(slot, half.len() as u64 + 1).is_none());
+            assert!(worker.access_unit(slot, u64::MAX).is_none());
+            server.trim(slot);
+            assert_eq!(worker.access_unit(slot, 3).unwrap(), [0, 0, 0]);
+        }
+        // Who does not write there cannot.
+        assert!(!worker.put(Slot::First, &[1]));
+        // A memory of another size, or one that could be cut, is none.
+        let file = Shared::create(INPUT + PICTURES).unwrap();
+        let file = file.as_fd();
+        assert!(Shared::map(file, Side::Server, INPUT, INPUT + PICTURES + 4096).is_err());
+        assert!(Shared::map(file, Side::Server, INPUT, INPUT).is_err());
+        assert!(ftruncate(file, 0).is_err());
+        let open = memfd_create("open", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&open, INPUT + PICTURES).unwrap();
+        assert!(Shared::map(open.as_fd(), Side::Server, INPUT, INPUT + PICTURES).is_err());
+    }
+
+    fn plane() -> impl Strategy<Value = Option<PlaneAt>> {
+        let offset = prop_oneof![0..PICTURES + 100, any::<u64>()];
+        let stride = prop_oneof![0..400u32, any::<u32>()];
+        let at = (offset, stride).prop_map(|(offset, stride)| PlaneAt { offset, stride });
+        prop_oneof![1 => Just(None), 9 => at.prop_map(Some)]
+    }
+
+    fn picture() -> impl Strategy<Value = PictureAt> {
+        use Chroma::{C420, C422, C444, Mono};
+        let size = || prop_oneof![0..300u32, any::<u32>()];
+        let chroma = prop_oneof![Just(Mono), Just(C420), Just(C422), Just(C444)];
+        let planes = [plane(), plane(), plane()];
+        (size(), size(), chroma, 0..20u8, planes).prop_map(
+            |(width, height, chroma, bit_depth, planes)| PictureAt {
+                number: 5,
+                id: 1,
+                chroma,
+                bit_depth,
+                gbr: false,
+                width,
+                height,
+                picture_type: PictureType::I,
+                damaged: false,
+                planes,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Whatever a worker says: a picture lies in the memory, or there is none. Either way its
+        /// number is given back.
+        #[test]
+        fn a_picture_lies_in_the_memory(at in picture()) {
+            let (server, _) = both();
+            let released = Arc::<Released>::default();
+            let lease = Lease::new(Arc::clone(&server), at.number, Arc::clone(&released));
+            let (start, length) = server.pictures();
+            let memory = start.addr().get()..start.addr().get() + length;
+            if let Some(picture) = Picture::shared(&at, lease) {
+                prop_assert_eq!(picture.width(), at.width as usize);
+                let planes = if at.chroma == Chroma::Mono { 1 } else { 3 };
+                for i in 0..3 {
+                    let inside = |first: usize, bytes: usize| {
+                        memory.contains(&first) && first + bytes <= memory.end
+                    };
+                    match picture.plane(i) {
+                        Some(Plane::U8(rows)) => {
+                            let all = rows.as_strided();
+                            prop_assert!(inside(all.as_ptr().addr(), all.len()));
+                            prop_assert_eq!(rows.iter().count(), rows.height());
+                        }
+                        Some(Plane::U16(rows)) => {
+                            let all = rows.as_strided();
+                            prop_assert!(inside(all.as_ptr().addr(), 2 * all.len()));
+                            prop_assert!(all.as_ptr().is_aligned());
+                        }
+                        None => prop_assert!(i >= planes),
+                    }
+                }
+                prop_assert!(released.take(9).is_empty());
+            }
+            prop_assert_eq!(released.take(9), [5]);
+        }
     }
 }
