@@ -167,7 +167,9 @@ impl Launcher {
     /// A new worker.
     pub(super) fn start(&self) -> Result<Process, CodecError> {
         self.started.fetch_add(1, Ordering::Relaxed);
-        start_one(&self.starts).map_err(|e| CodecError::DecoderUnavailable {
+        // One may be ended by chance before it is there.
+        let again = |_| start_one(&self.starts);
+        start_one(&self.starts).or_else(again).map_err(|e| CodecError::DecoderUnavailable {
             reason: format!("no process for it can be started: {e}"),
         })
     }
