@@ -31,6 +31,8 @@ pub enum FrameErrorCode {
     GopTooLarge,
     /// The object was replaced while it was open; set the video again.
     VideoChanged,
+    /// The token with which the connection was opened has ended.
+    Unauthorized,
     /// Only ever received: a code that this version does not know.
     #[serde(other, skip_serializing)]
     Unrecognised,
@@ -38,7 +40,7 @@ pub enum FrameErrorCode {
 
 impl FrameErrorCode {
     /// Every code that is ever sent, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoVideo,
         Self::UnknownOffset,
         Self::UnknownFrame,
@@ -50,6 +52,7 @@ impl FrameErrorCode {
         Self::Cancelled,
         Self::GopTooLarge,
         Self::VideoChanged,
+        Self::Unauthorized,
     ];
 
     /// The code as it stands on the wire.
@@ -66,6 +69,7 @@ impl FrameErrorCode {
             Self::Cancelled => "cancelled",
             Self::GopTooLarge => "gop_too_large",
             Self::VideoChanged => "video_changed",
+            Self::Unauthorized => "unauthorized",
             Self::Unrecognised => "unrecognised",
         }
     }
@@ -90,6 +94,8 @@ pub enum VideoErrorCode {
     StorageFailed,
     /// The object was replaced again and again while its index was read.
     VideoChanged,
+    /// The token with which the connection was opened has ended.
+    Unauthorized,
     /// Only ever received: a code that this version does not know.
     #[serde(other, skip_serializing)]
     Unrecognised,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
+use crate::access::{Access, Visit};
 use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
 use crate::outbox::Outboxes;
@@ -28,6 +29,7 @@ use crate::viewer;
 #[derive(Clone)]
 struct App {
     engine: Engine,
+    access: Access,
     limits: Limits,
     outboxes: Arc<Outboxes>,
     /// One permit for each session that may still begin.
@@ -38,19 +40,27 @@ struct App {
     running: mpsc::Sender<()>,
 }
 
+impl FromRef<App> for Access {
+    fn from_ref(app: &App) -> Self {
+        app.access.clone()
+    }
+}
+
 /// Serves until SIGTERM or SIGINT. Then no new connection is taken, sessions finish what was
 /// asked of them as far as their grace goes, and this returns. A second signal ends at once.
 pub(crate) async fn run(
     listener: TcpListener,
     engine: Engine,
+    access: Access,
     limits: Limits,
     http: &HttpConfig,
 ) -> anyhow::Result<()> {
     let (tell_stop, stop) = watch::channel(false);
     let (running, mut all_ended) = mpsc::channel(1);
-    let by_url = http::router(engine.clone(), http, stop.clone());
+    let by_url = http::router(engine.clone(), access.clone(), http, stop.clone());
     let app = App {
         engine,
+        access,
         limits,
         outboxes: Outboxes::new(limits.outbox_bytes_in_all),
         room: Arc::new(Semaphore::new(limits.sessions)),
@@ -104,6 +114,7 @@ pub(crate) async fn run(
 }
 
 async fn websocket(
+    Visit { guest, protocols }: Visit,
     upgrade: WebSocketUpgrade,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     State(app): State<App>,
@@ -112,13 +123,21 @@ async fn websocket(
         tracing::warn!(%client, most = app.limits.sessions, "too many sessions");
         return too_many_sessions(app.limits.sessions);
     };
-    let span = tracing::info_span!("session", %client);
+    let span = tracing::info_span!("session", %client, caller = guest.caller().name());
     upgrade
+        .protocols(protocols)
         .max_message_size(app.limits.transport_bytes())
         .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
             let running = app.running;
-            let session = session::run(socket, app.engine, app.limits, app.outboxes, app.stop);
+            let session = session::run(
+                socket,
+                app.engine,
+                guest,
+                app.limits,
+                app.outboxes,
+                app.stop,
+            );
             async move {
                 session.instrument(span).await;
                 drop((place, running));

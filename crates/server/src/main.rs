@@ -1,5 +1,6 @@
 //! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
 
+mod access;
 mod address;
 mod answer;
 mod app;
@@ -26,6 +27,7 @@ use clap::Parser;
 use engine::Engine;
 use tracing_subscriber::EnvFilter;
 
+use crate::access::Access;
 use crate::config::{Args, Config};
 
 fn main() -> ExitCode {
@@ -58,10 +60,13 @@ fn start(args: Args) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
+    let access = Access::open(&config.access, engine.store())?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     let address = listener.local_addr().context("cannot tell the address")?;
+    access.check_start(config.access.required, address)?;
+    access.keep_up()?;
     tracing::info!(%address, storage = %config.storage, "serving");
     // The only line on stdout: what started this program can wait for it.
     let mut stdout = std::io::stdout().lock();
@@ -70,7 +75,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
     }
-    app::run(listener, engine, config.limits, &config.http).await
+    app::run(listener, engine, access, config.limits, &config.http).await
 }
 
 /// `RUST_LOG` wins over the configured level.

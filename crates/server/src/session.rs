@@ -15,6 +15,7 @@ use protocol::{ClientMessage, FramesRequest, RequestId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use crate::access::Guest;
 use crate::executor::Executor;
 use crate::limits::Limits;
 use crate::outbox::{Outboxes, close, outbox, write};
@@ -84,6 +85,7 @@ enum End {
 pub(crate) async fn run(
     socket: WebSocket,
     engine: Engine,
+    guest: Guest,
     limits: Limits,
     outboxes: Arc<Outboxes>,
     mut stop: watch::Receiver<bool>,
@@ -94,7 +96,13 @@ pub(crate) async fn run(
     let (queue, requests) = mpsc::channel(limits.queued_messages);
     let tally = Arc::new(Tally::default());
     let mut writer = tokio::spawn(write(sink, pending, Arc::clone(&tally)));
-    let executor = Executor::new(engine.clone(), limits, outbox.clone(), Arc::clone(&tally));
+    let executor = Executor::new(
+        engine.clone(),
+        guest,
+        limits,
+        outbox.clone(),
+        Arc::clone(&tally),
+    );
     let (stay, left) = oneshot::channel::<()>();
     let mut executor = tokio::spawn(executor.run(requests, left).in_current_span());
 

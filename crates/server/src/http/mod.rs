@@ -1,7 +1,7 @@
 //! Frames and what is known of videos, by URL: for caches, CDNs and everybody who has no
 //! WebSocket. `docs/http.md` is the contract. Thin: what is made is made by the engine.
 //!
-//! A request goes one way: [`path`] takes its URL apart, [`access`] is asked, [`videos`] gives the
+//! A request goes one way: [`access`] says who asks, [`path`] takes its URL apart, [`videos`] gives the
 //! video, one of the handlers makes the answer, [`caching`] says how long it holds, or [`problem`]
 //! says what is wrong.
 
@@ -29,7 +29,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -42,12 +42,13 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use self::access::{Granted, Subject};
+use self::access::Granted;
 use self::clients::Clients;
 use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::{Current, Videos};
+use crate::access::{Access, Caller, Refused, Seen, Sight};
 
 /// How the HTTP side is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +75,7 @@ impl Default for HttpConfig {
 #[derive(Debug)]
 struct Http {
     engine: Engine,
+    access: Access,
     videos: Videos,
     clients: Clients,
     /// Places for requests that something has to be made or read for.
@@ -122,12 +124,18 @@ const EXPOSED: [&str; 6] = [
 ];
 
 /// The routes below `/v1`.
-pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    engine: Engine,
+    access: Access,
+    config: &HttpConfig,
+    stop: watch::Receiver<bool>,
+) -> Router {
     let kept = (engine.cache_budget() / 16).min(MOST_KEPT);
     let http = Arc::new(Http {
         videos: Videos::new(engine.clone(), config.lifetime),
         clients: Clients::new(engine.clone()),
         engine,
+        access,
         hot: Answers::of(kept),
         sheets: Cache::with_weighter(256, kept, ByBytes),
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
@@ -179,7 +187,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([axum::http::header::IF_NONE_MATCH])
+        .allow_headers([header::IF_NONE_MATCH, header::AUTHORIZATION])
         .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(Duration::from_secs(86_400));
     Some(layer)
@@ -189,6 +197,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 struct Asked<'a> {
     http: &'a Http,
     name: &'a str,
+    caller: Caller,
+    /// How the caller sees the name.
+    seen: Seen,
     granted: Granted,
     request: &'a Parts,
     headers: &'a HeaderMap,
@@ -199,7 +210,20 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// The video that it is about: the version that is `pinned`, if one is.
     async fn video(&self, pinned: Option<&str>) -> Result<Current, Problem> {
-        self.http.videos.get(self.name, pinned).await
+        let Http {
+            videos,
+            access,
+            engine,
+            ..
+        } = self.http;
+        match &self.seen {
+            Seen::AsNamed => videos.get(self.name, self.name, pinned).await,
+            Seen::As(name) => videos.get(name, self.name, pinned).await,
+            Seen::Hidden => {
+                let nothing = access.look_for_nothing(engine, &self.caller, self.name);
+                Err(Problem::of_open(self.name, &nothing.await))
+            }
+        }
     }
 
     /// The query's parameters.
@@ -212,6 +236,11 @@ fn query<Q: DeserializeOwned>(text: &str) -> Result<Q, Problem> {
     serde_urlencoded::from_str(text).map_err(|e| Problem::bad_request(e.to_string()))
 }
 
+/// The answer to who is not let in.
+pub(crate) fn refusal(refused: Refused) -> Response {
+    Problem::from(refused).into_response()
+}
+
 async fn of_video(
     State(http): State<Arc<Http>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
@@ -220,19 +249,38 @@ async fn of_video(
     let (request, _no_body) = request.into_parts();
     let answered = answer(&http, client.ip(), &request).await;
     answered.unwrap_or_else(|problem| {
-        tracing::debug!(uri = %request.uri, ?problem, "a request was not served");
+        // Without the query: a signature may stand there.
+        tracing::debug!(
+            path = request.uri.path(),
+            ?problem,
+            "a request was not served"
+        );
         problem.into_response()
     })
 }
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
-    if let Some(response) = http.hot.find(&http.videos, request) {
+    let caller = access::ask(&http.access, request)?;
+    let kept = || http.hot.find(&http.videos, &caller, request);
+    if *caller.sight() == Sight::All
+        && let Some(response) = kept()
+    {
         return Ok(response);
     }
     let (name, wanted) = path::parse(request.uri.path())?;
+    let seen = http.access.seen(&caller, &name);
+    // Others must not notice whether it is there.
+    if *caller.sight() != Sight::All
+        && seen == Seen::AsNamed
+        && let Some(response) = kept()
+    {
+        return Ok(response);
+    }
     let asked = Asked {
         http,
-        granted: access::ask(Subject::Video(&name))?,
+        granted: Granted::to(&caller),
+        seen,
+        caller,
         name: &name,
         request,
         headers: &request.headers,

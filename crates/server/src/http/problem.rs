@@ -30,13 +30,17 @@ pub(crate) struct Problem {
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// A stable code: one of the WebSocket protocol, or `bad_request`, `not_acceptable`,
-    /// `method_not_allowed`.
+    /// `method_not_allowed`, `forbidden_origin`.
     code: &'static str,
     /// A sentence for people.
     detail: String,
     /// Where a frame was asked for that the video does not have: which it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<FrameRange>,
+    /// What `WWW-Authenticate` says.
+    #[serde(skip)]
+    #[schema(ignore)]
+    challenge: Option<&'static str>,
 }
 
 /// Which frames a video has.
@@ -76,6 +80,7 @@ fn status_of_frame(code: FrameErrorCode) -> StatusCode {
         Code::StorageFailed => StatusCode::BAD_GATEWAY,
         Code::TooManyFrames | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         Code::VideoChanged => StatusCode::CONFLICT,
+        Code::Unauthorized => StatusCode::UNAUTHORIZED,
         Code::EncodeFailed | Code::Unrecognised => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -87,6 +92,7 @@ fn status_of_video(code: VideoErrorCode) -> (StatusCode, &'static str) {
         VideoErrorCode::NotAVideo => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_video"),
         VideoErrorCode::StorageFailed => (StatusCode::BAD_GATEWAY, "storage_failed"),
         VideoErrorCode::VideoChanged => (StatusCode::CONFLICT, "video_changed"),
+        VideoErrorCode::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
         VideoErrorCode::Unrecognised => (StatusCode::INTERNAL_SERVER_ERROR, "unrecognised"),
     }
 }
@@ -100,7 +106,22 @@ impl Problem {
             code,
             detail: detail.into(),
             range: None,
+            challenge: None,
         }
+    }
+
+    /// Who asks has shown no token that is known.
+    pub(super) fn unauthorized(detail: impl Into<String>, challenge: &'static str) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..Self::of_frame(FrameErrorCode::Unauthorized, detail)
+        }
+    }
+
+    /// A page asks that is let in nowhere.
+    pub(super) fn forbidden_origin() -> Self {
+        let detail = "Pages of this origin may not open a session: see --cors-origin";
+        Self::new(StatusCode::FORBIDDEN, "forbidden_origin", detail)
     }
 
     /// With a code of the protocol.
@@ -186,6 +207,10 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, json);
         // What is wrong now may be right in a moment.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            let challenge = HeaderValue::from_static(challenge);
+            headers.insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_SECONDS.into());
         }
