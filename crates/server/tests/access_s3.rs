@@ -1,6 +1,7 @@
 //! What a token may not see, over a real S3 server: how the store is asked about it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[allow(dead_code, reason = "each test file uses its part")]
 mod web;
 
 use serde_json::Value;

@@ -433,13 +433,17 @@ mod tests {
             assert!(keys.check(odd).is_err(), "{odd}");
         }
         // A key that the token brings along is not taken.
-        let mut header = Header::default();
-        header.jku = Some("https://evil.example/keys".into());
+        let header = Header {
+            jku: Some("https://evil.example/keys".into()),
+            ..Header::default()
+        };
         let foreign = EncodingKey::from_secret(&[7; 40]).unwrap();
         assert!(keys.check(&sign(&header, &good(), &foreign)).is_err());
         // What must be understood and is not.
-        let mut header = Header::default();
-        header.crit = Some(vec!["b64".into()]);
+        let header = Header {
+            crit: Some(vec!["b64".into()]),
+            ..Header::default()
+        };
         assert!(keys.check(&sign(&header, &good(), &secret())).is_err());
     }
 
@@ -618,11 +622,11 @@ mod tests {
     #[test]
     fn a_key_file_that_is_not_what_it_should_be_is_refused() {
         let (rsa, other) = (rsa(KeySize::Rsa2048), ec(&ECDSA_P384_SHA384_FIXED_SIGNING));
-        for (file, says) in [
+        let files: [(&[u8], &str); 10] = [
             (rsa.private.as_bytes(), "private key"),
             (other.public.as_bytes(), "P-256"),
             (
-                b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".as_slice(),
+                b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
                 "no PUBLIC KEY",
             ),
             (
@@ -635,7 +639,8 @@ mod tests {
             (b"{\"keys\": []}                            ", "JWKS"),
             (b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7", "another form"),
             (&[&[0x30_u8, 0x82][..], &[0; 300]].concat(), "another form"),
-        ] {
+        ];
+        for (file, says) in files {
             let why = Keys::of_file(file, &JwtConfig::default()).err().unwrap();
             assert!(why.contains(says), "{why}");
         }

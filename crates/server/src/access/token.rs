@@ -112,8 +112,7 @@ mod tests {
             shown(&[(SEC_WEBSOCKET_PROTOCOL, "bucket-streamer.v1")]),
             Ok(None)
         );
-        let twice = headers(&[(AUTHORIZATION, "Bearer x")]);
-        let mut twice = twice;
+        let mut twice = headers(&[(AUTHORIZATION, "Bearer x")]);
         twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer y"));
         assert_eq!(Presented::of_websocket(&twice).err(), Some(Refused::Bad));
         let long = format!("Bearer {}", "x".repeat(LONGEST + 1));

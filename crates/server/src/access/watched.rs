@@ -51,7 +51,7 @@ impl<T> Watched<T> {
     ) -> anyhow::Result<Self> {
         let shown = path.display();
         let bytes = read_file(path).map_err(|e| anyhow!("{flag} {shown} cannot be read: {e}"))?;
-        let holds = read(&bytes).map_err(|why| anyhow!("{flag} {shown}, {why}"))?;
+        let holds = read(&bytes).map_err(|why| anyhow!("{flag} {shown}: {why}"))?;
         let hash = Some(xxh3_128(&bytes));
         Ok(Self {
             flag,
@@ -125,7 +125,7 @@ mod tests {
             open()
                 .unwrap_err()
                 .to_string()
-                .ends_with(", line 1: no number")
+                .ends_with(": line 1: no number")
         );
         fs::write(&path, "1").unwrap();
         let file = open().unwrap();
