@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::browser::{Browser, Page};
 use testkit::command::Run;
-use testkit::programs::Server;
+use testkit::programs::{Server, command};
 use testkit::{footage, jpeg};
 
 /// A folder with videos and folders, a server of it, a browser with the page.
@@ -463,6 +463,84 @@ async fn a_lost_connection_comes_back_and_goes_on_where_it_was() {
         .unwrap();
     page.key("ArrowRight", false).await.unwrap();
     shows(&page, 51).await;
+    drop(browser);
+}
+
+#[tokio::test]
+async fn where_the_server_asks_for_a_token_the_page_does() {
+    const OPEN: &str = "document.getElementById('door').open";
+    let folder = videos();
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("tokens");
+    let token = |name: &str| {
+        let mut cli = command("repo-cli").unwrap();
+        let made = cli.args(["token", name, "--file"]).arg(&file).output();
+        let made = made.unwrap();
+        assert!(made.status.success(), "{made:?}");
+        String::from_utf8(made.stdout).unwrap().trim().to_owned()
+    };
+    let first = token("first");
+    let args = ["--local-path".as_ref(), folder.path().as_os_str()];
+    let auth = ["--auth-token-file".as_ref(), file.as_os_str()];
+    let server = Server::start(args.into_iter().chain(auth)).unwrap();
+    let browser = Browser::start().await.unwrap();
+    let page = browser.page(1280, 800).await.unwrap();
+    let address = server.http("/#video=yard.mp4&frame=5");
+    page.go(&address).await.unwrap();
+    page.until(OPEN).await.unwrap();
+    let axe = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/axe-core/axe.min.js");
+    page.value(&fs::read_to_string(axe).unwrap()).await.unwrap();
+    let found = page
+        .value("axe.run().then(r => r.violations)")
+        .await
+        .unwrap();
+    assert_eq!(found, json!([]));
+    // By keys alone: the field has the focus.
+    let enter = async |token: &str| {
+        let focus = "document.activeElement.id === 'token'";
+        page.until(&format!("{OPEN} && {focus}")).await.unwrap();
+        page.call("Input.insertText", json!({ "text": token }))
+            .await
+            .unwrap();
+        page.key("Enter", false).await.unwrap();
+    };
+    enter("bst_wrong").await;
+    let wrong =
+        "document.getElementById('door-wrong').textContent.includes('not let this token in')";
+    page.until(&format!("{OPEN} && {wrong}")).await.unwrap();
+    enter(&first).await;
+    shows(&page, 5).await;
+    page.until("document.querySelectorAll('#entries .entry').length === 2")
+        .await
+        .unwrap();
+    let said = page
+        .value("location.href + document.documentElement.outerHTML")
+        .await
+        .unwrap();
+    assert!(!said.as_str().unwrap().contains(&first));
+    // Pictures that come by HTTP, too.
+    page.until("document.getElementById('lost').hidden")
+        .await
+        .unwrap();
+    page.key("s", false).await.unwrap();
+    let saved = "document.getElementById('toast').textContent.includes('saved as PNG')";
+    page.until(saved).await.unwrap();
+    // The tab remembers it.
+    page.go(&server.http("/")).await.unwrap();
+    page.go(&address).await.unwrap();
+    shows(&page, 5).await;
+    assert_eq!(page.value(OPEN).await.unwrap(), json!(false));
+    // It ends: the next one goes on.
+    fs::remove_file(&file).unwrap();
+    let second = token("second");
+    while !server.log().contains("was read anew") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    page.key("ArrowRight", false).await.unwrap();
+    enter(&second).await;
+    page.until(&format!("!{OPEN}")).await.unwrap();
+    page.key("End", false).await.unwrap();
+    shows(&page, FRAMES - 1).await;
     drop(browser);
 }
 

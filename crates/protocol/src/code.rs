@@ -33,6 +33,8 @@ pub enum FrameErrorCode {
     VideoChanged,
     /// More frames than the client may ask for in a second; ask again later.
     RateLimited,
+    /// The token with which the connection was opened has ended.
+    Unauthorized,
     /// Only ever received: a code that this version does not know.
     #[serde(other, skip_serializing)]
     Unrecognised,
@@ -40,7 +42,7 @@ pub enum FrameErrorCode {
 
 impl FrameErrorCode {
     /// Every code that is ever sent, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoVideo,
         Self::UnknownOffset,
         Self::UnknownFrame,
@@ -53,6 +55,7 @@ impl FrameErrorCode {
         Self::GopTooLarge,
         Self::VideoChanged,
         Self::RateLimited,
+        Self::Unauthorized,
     ];
 
     /// The code as it stands on the wire.
@@ -70,6 +73,7 @@ impl FrameErrorCode {
             Self::GopTooLarge => "gop_too_large",
             Self::VideoChanged => "video_changed",
             Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
             Self::Unrecognised => "unrecognised",
         }
     }
@@ -94,6 +98,8 @@ pub enum VideoErrorCode {
     StorageFailed,
     /// The object was replaced again and again while its index was read.
     VideoChanged,
+    /// The token with which the connection was opened has ended.
+    Unauthorized,
     /// Only ever received: a code that this version does not know.
     #[serde(other, skip_serializing)]
     Unrecognised,

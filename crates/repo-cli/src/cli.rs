@@ -6,6 +6,8 @@ use crate::convert::args::RawConvert;
 use crate::devshell::RawDevshell;
 use crate::inspect::RawInspect;
 use crate::offsets::RawOffsets;
+use crate::sign::RawSign;
+use crate::token::RawToken;
 
 /// Prepares videos for bucket-streamer.
 #[derive(Debug, Parser)]
@@ -23,6 +25,10 @@ pub(crate) enum Command {
     Offsets(RawOffsets),
     /// Print what the server sees of an H.265 video: layout, GOPs, frames and what each costs
     Inspect(RawInspect),
+    /// Make a token, and the line by which a server knows it
+    Token(RawToken),
+    /// Sign a URL, so that who has it may see what it names, until a time
+    Sign(RawSign),
     /// Run a command in the development container
     Devshell(RawDevshell),
 }

@@ -7,7 +7,9 @@ mod devshell;
 mod inspect;
 mod offsets;
 mod placement;
+mod sign;
 mod source;
+mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ fn main() -> ExitCode {
         cli::Command::Convert(raw) => convert::run(raw),
         cli::Command::Offsets(raw) => offsets::run(raw),
         cli::Command::Inspect(raw) => inspect::run(&raw),
+        cli::Command::Token(raw) => token::run(raw),
+        cli::Command::Sign(raw) => sign::run(&raw),
         cli::Command::Devshell(raw) => devshell::run(&raw),
     };
     outcome.unwrap_or_else(|error| {

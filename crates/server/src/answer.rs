@@ -6,6 +6,7 @@ use protocol::{
     VideoErrorCode,
 };
 
+use crate::access::Ended;
 use crate::address::Unknown;
 use crate::due::DueFrame;
 
@@ -92,6 +93,26 @@ pub(crate) fn video_not_set(path: String, error: &OpenError) -> [ServerMessage; 
             message,
             error: Some(code),
         },
+        ServerMessage::VideoSet {
+            path,
+            ok: false,
+            video: None,
+        },
+    ]
+}
+
+/// The answer to what needs a token that has ended.
+pub(crate) fn unauthorized() -> ServerMessage {
+    ServerMessage::Error {
+        message: Ended::MESSAGE.into(),
+        error: Some(VideoErrorCode::Unauthorized),
+    }
+}
+
+/// The two answers to a `SetVideo` by a token that has ended.
+pub(crate) fn video_not_set_for_want_of_token(path: String) -> [ServerMessage; 2] {
+    [
+        unauthorized(),
         ServerMessage::VideoSet {
             path,
             ok: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, FromRef, State};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
+use crate::access::{Access, Visit};
 use crate::door::{Door, DoorConfig, Tls};
 use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
@@ -40,6 +41,7 @@ pub(crate) struct Served {
 #[derive(Clone)]
 struct App {
     engine: Engine,
+    access: Access,
     limits: Limits,
     outboxes: Arc<Outboxes>,
     /// One permit for each session that may still begin.
@@ -52,12 +54,19 @@ struct App {
     running: mpsc::WeakSender<()>,
 }
 
+impl FromRef<App> for Access {
+    fn from_ref(app: &App) -> Self {
+        app.access.clone()
+    }
+}
+
 /// Serves until SIGTERM or SIGINT. Then `/ready` fails, and after the door's delay no new request is
 /// taken; what was asked for is finished as far as its time goes, sessions are told to connect
 /// again, and this returns. A second signal ends at once.
 pub(crate) async fn run(
     listener: TcpListener,
     engine: Engine,
+    access: Access,
     config: Served,
 ) -> anyhow::Result<()> {
     let limits = config.limits;
@@ -67,12 +76,14 @@ pub(crate) async fn run(
     let rates = Rates::new(limits.messages_per_second, limits.frames_per_second);
     let by_url = http::router(
         engine.clone(),
+        access.clone(),
         &config.http,
         Arc::clone(&rates),
         stop.clone(),
     );
     let app = App {
         engine,
+        access,
         limits,
         outboxes: Outboxes::new(limits.outbox_bytes_in_all),
         room: Arc::new(Semaphore::new(limits.sessions)),
@@ -131,6 +142,7 @@ pub(crate) async fn run(
 }
 
 async fn websocket(
+    Visit { guest, protocols }: Visit,
     upgrade: WebSocketUpgrade,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     State(app): State<App>,
@@ -143,10 +155,11 @@ async fn websocket(
     let running = app.running.upgrade();
     let pace = Pace {
         rates: Arc::clone(&app.rates),
-        who: Who::at(client.ip()),
+        who: Who::of(guest.caller(), client.ip()),
     };
-    let span = tracing::info_span!("session", %client);
+    let span = tracing::info_span!("session", %client, caller = guest.caller().name());
     upgrade
+        .protocols(protocols)
         .max_message_size(app.limits.transport_bytes())
         .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
@@ -157,7 +170,7 @@ async fn websocket(
                 stop,
                 ..
             } = app;
-            let session = session::run(socket, engine, limits, pace, outboxes, stop);
+            let session = session::run(socket, engine, guest, limits, pace, outboxes, stop);
             async move {
                 session.instrument(span).await;
                 drop((place, running));

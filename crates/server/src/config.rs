@@ -17,6 +17,7 @@ use storage::{
     Addressing, AzureConfig, Bucket, GcsConfig, ReadOptions, S3Config, Store, StoreConfig,
 };
 
+use crate::access::{AccessConfig, JwtConfig};
 use crate::byte_size;
 use crate::door::{DoorConfig, TlsFiles};
 use crate::duration;
@@ -239,8 +240,60 @@ struct Options {
     #[serde(alias = "max_outbox_bytes", deserialize_with = "number_or_text")]
     max_outbox_bytes: Option<String>,
 
-    /// Origins whose web pages may use the HTTP API, as in https://a.example,https://b.example; *
-    /// lets all [default: none]
+    /// Do not start where everybody may see everything: where none of the next four says who may come
+    /// in [default: false]
+    #[arg(
+        long,
+        env = "REQUIRE_AUTH",
+        value_name = "TRUE|FALSE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    #[serde(alias = "require_auth", deserialize_with = "number_or_text")]
+    require_auth: Option<String>,
+
+    /// A file of static tokens, NAME:SHA256 in each line, and behind it what the token may see if that
+    /// is not everything; repo-cli token makes a line [default: none]
+    #[arg(long, env = "AUTH_TOKEN_FILE", value_name = "FILE")]
+    #[serde(alias = "auth_token_file")]
+    auth_token_file: Option<String>,
+
+    /// The key of JSON Web Tokens: a public key in PEM (RS256, ES256), or a secret (HS256)
+    /// [default: none]
+    #[arg(long, env = "JWT_KEY_FILE", value_name = "FILE")]
+    #[serde(alias = "jwt_key_file")]
+    jwt_key_file: Option<String>,
+
+    /// Several keys of JSON Web Tokens, as a JWKS [default: none]
+    #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
+    #[serde(alias = "jwt_jwks_file")]
+    jwt_jwks_file: Option<String>,
+
+    /// A file of keys of signed URLs, ID:SECRET in each line; repo-cli sign signs [default: none]
+    #[arg(long, env = "URL_KEY_FILE", value_name = "FILE")]
+    #[serde(alias = "url_key_file")]
+    url_key_file: Option<String>,
+
+    /// The audience that a JSON Web Token must be for (aud), or several, of which one is enough
+    /// [default: none: it must name none]
+    #[arg(long, env = "JWT_AUDIENCE", value_name = "NAMES")]
+    #[serde(alias = "jwt_audience", deserialize_with = "text_or_list")]
+    jwt_audience: Option<String>,
+
+    /// The issuer that a JSON Web Token must be of (iss) [default: any]
+    #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
+    #[serde(alias = "jwt_issuer")]
+    jwt_issuer: Option<String>,
+
+    /// The claim that says what a JSON Web Token may see: an array of prefixes, or a text with spaces
+    /// between them [default: none: everything]
+    #[arg(long, env = "JWT_PREFIX_CLAIM", value_name = "CLAIM")]
+    #[serde(alias = "jwt_prefix_claim")]
+    jwt_prefix_claim: Option<String>,
+
+    /// Origins whose web pages may use the HTTP API and open sessions, as in
+    /// https://a.example,https://b.example; * lets all [default: the server's own]
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
     #[serde(alias = "cors_origin", deserialize_with = "text_or_list")]
     cors_origin: Option<String>,
@@ -394,6 +447,14 @@ impl Options {
             max_frames_per_message: pick(self.max_frames_per_message, other.max_frames_per_message),
             max_message_bytes: pick(self.max_message_bytes, other.max_message_bytes),
             max_outbox_bytes: pick(self.max_outbox_bytes, other.max_outbox_bytes),
+            require_auth: pick(self.require_auth, other.require_auth),
+            auth_token_file: pick(self.auth_token_file, other.auth_token_file),
+            jwt_key_file: pick(self.jwt_key_file, other.jwt_key_file),
+            jwt_jwks_file: pick(self.jwt_jwks_file, other.jwt_jwks_file),
+            url_key_file: pick(self.url_key_file, other.url_key_file),
+            jwt_audience: pick(self.jwt_audience, other.jwt_audience),
+            jwt_issuer: pick(self.jwt_issuer, other.jwt_issuer),
+            jwt_prefix_claim: pick(self.jwt_prefix_claim, other.jwt_prefix_claim),
             cors_origin: pick(self.cors_origin, other.cors_origin),
             http_lifetime: pick(self.http_lifetime, other.http_lifetime),
             max_http_requests: pick(self.max_http_requests, other.max_http_requests),
@@ -499,11 +560,7 @@ impl Options {
                         bail!("--s3-addressing must be auto, path or virtual, but is {other}")
                     }
                 },
-                anonymous: match self.s3_anonymous.as_deref() {
-                    None | Some("false" | "off" | "0") => false,
-                    Some("true" | "on" | "1") => true,
-                    Some(other) => bail!("--s3-anonymous must be true or false, but is {other}"),
-                },
+                anonymous: truth("s3-anonymous", &self.s3_anonymous)?,
                 access_key: self.s3_access_key.clone(),
                 secret_key: self.s3_secret_key.clone(),
             }),
@@ -646,6 +703,26 @@ impl Options {
         })
     }
 
+    /// `origins`: whose pages are let in.
+    fn access(&self, origins: &[String]) -> anyhow::Result<AccessConfig> {
+        let file = |path: &Option<String>| path.as_deref().map(PathBuf::from);
+        let audience = self.jwt_audience.as_deref().unwrap_or_default().split(',');
+        let audience = audience.map(str::trim).filter(|a| !a.is_empty());
+        Ok(AccessConfig {
+            required: truth("require-auth", &self.require_auth)?,
+            token_file: file(&self.auth_token_file),
+            jwt_key_file: file(&self.jwt_key_file),
+            jwt_jwks_file: file(&self.jwt_jwks_file),
+            jwt: JwtConfig {
+                audience: audience.map(str::to_owned).collect(),
+                issuer: self.jwt_issuer.clone(),
+                prefix_claim: self.jwt_prefix_claim.clone(),
+            },
+            url_key_file: file(&self.url_key_file),
+            origins: origins.to_owned(),
+        })
+    }
+
     fn from_file(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the config file {}", path.display()))?;
@@ -723,6 +800,15 @@ fn time(flag: &str, text: &Option<String>, shortest: Duration) -> anyhow::Result
     }
 }
 
+/// False, if it is not given.
+fn truth(flag: &str, text: &Option<String>) -> anyhow::Result<bool> {
+    match text.as_deref() {
+        None | Some("false" | "off" | "0") => Ok(false),
+        Some("true" | "on" | "1") => Ok(true),
+        Some(other) => bail!("--{flag} must be true or false, but is {other}"),
+    }
+}
+
 /// A whole number within these bounds, if it is given.
 fn whole<T: TryFrom<u64>>(
     flag: &str,
@@ -776,6 +862,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// Who comes in, and how.
     pub(crate) door: DoorConfig,
+    /// Who may see what.
+    pub(crate) access: AccessConfig,
     /// A filter for the log.
     pub(crate) log_level: String,
 }
@@ -792,6 +880,7 @@ impl Config {
         let limits = options.limits()?;
         let http = options.http()?;
         let door = options.door(&limits)?;
+        let access = options.access(&http.cors_origins)?;
         let storage = options.storage()?;
         let reads = options.reads()?;
         Ok(Self {
@@ -802,6 +891,7 @@ impl Config {
             limits,
             http,
             door,
+            access,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }
@@ -1180,6 +1270,7 @@ mod tests {
                     "http-lifetime" => "\"20s\"",
                     "isolation" => "\"thread\"",
                     "cors-origin" => "\"*\"",
+                    "require-auth" => "true",
                     // Alone it would lack its folder.
                     "cache-disk-size" => "\"1GiB\"\ncache-dir = \"x\"",
                     "tls-cert" => "\"x\"\ntls-key = \"x\"",

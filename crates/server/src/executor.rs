@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
+use crate::access::{Ended, Guest, Seen};
 use crate::address::{self, Unknown};
 use crate::answer;
 use crate::due::{Due, DueFrame, Reason};
@@ -28,6 +29,7 @@ use crate::tally::Tally;
 pub(crate) struct Executor {
     engine: Engine,
     client: Client,
+    guest: Guest,
     limits: Limits,
     pace: Pace,
     outbox: Outbox,
@@ -49,6 +51,7 @@ pub(crate) struct Executor {
 impl Executor {
     pub(crate) fn new(
         engine: Engine,
+        guest: Guest,
         limits: Limits,
         pace: Pace,
         outbox: Outbox,
@@ -57,6 +60,7 @@ impl Executor {
         Self {
             client: engine.client(),
             engine,
+            guest,
             limits,
             pace,
             outbox,
@@ -100,6 +104,9 @@ impl Executor {
     }
 
     async fn execute(&mut self, request: RequestKind) -> Result<(), Gone> {
+        if let Err(ended) = self.look_at_guest() {
+            return self.refuse_guest(request, ended).await;
+        }
         match request {
             RequestKind::Refused { message } => self.error(message).await,
             RequestKind::SetVideo { path } => {
@@ -120,11 +127,60 @@ impl Executor {
                 Ok(())
             }
             RequestKind::Index { from, count } => self.index(from, count).await,
-            RequestKind::Stats => {
-                let stats = self.tally.stats(&self.client.stats());
-                self.outbox.send(&ServerMessage::Stats(stats)).await
+            RequestKind::Stats => self.stats().await,
+        }
+    }
+
+    /// Looks whether the session's token is still good, and the video one that it may see.
+    fn look_at_guest(&mut self) -> Result<(), Ended> {
+        self.guest.look_again()?;
+        if let Some(video) = &self.video {
+            let (access, caller) = (self.guest.access(), self.guest.caller());
+            if access.seen(caller, video.name()) == Seen::Hidden {
+                self.video = None;
+                self.ahead = None;
             }
         }
+        Ok(())
+    }
+
+    /// What a session whose token has ended still gets: what is due, and its figures.
+    async fn refuse_guest(&mut self, request: RequestKind, _: Ended) -> Result<(), Gone> {
+        match request {
+            RequestKind::Refused { message } => self.error(message).await,
+            RequestKind::SetVideo { path } => {
+                self.all_answered().await?;
+                self.video = None;
+                self.ahead = None;
+                for message in answer::video_not_set_for_want_of_token(path) {
+                    self.outbox.send(&message).await?;
+                }
+                Ok(())
+            }
+            RequestKind::Frames(FramesRequest {
+                frames, request_id, ..
+            }) => {
+                let ended = Unknown {
+                    code: FrameErrorCode::Unauthorized,
+                    message: Ended::MESSAGE.into(),
+                };
+                for frame in &frames {
+                    self.refuse(frame, request_id.as_ref(), &ended).await?;
+                }
+                Ok(())
+            }
+            RequestKind::Index { .. } => self.outbox.send(&answer::unauthorized()).await,
+            RequestKind::Cancel { index, request_id } => {
+                self.withdraw(index, request_id.as_ref(), Reason::Cancelled);
+                Ok(())
+            }
+            RequestKind::Stats => self.stats().await,
+        }
+    }
+
+    async fn stats(&self) -> Result<(), Gone> {
+        let stats = self.tally.stats(&self.client.stats());
+        self.outbox.send(&ServerMessage::Stats(stats)).await
     }
 
     async fn error(&self, message: String) -> Result<(), Gone> {
@@ -169,7 +225,8 @@ impl Executor {
     async fn set_video(&mut self, path: String) -> Result<(), Gone> {
         self.video = None;
         self.ahead = None;
-        match self.engine.open(&path).await {
+        let (access, caller) = (self.guest.access(), self.guest.caller());
+        match access.open_video(&self.engine, caller, &path).await {
             Ok(video) => {
                 self.ahead = Some(self.client.prefetch(&video));
                 self.outbox.send(&answer::video_set(path, &video)).await?;

@@ -1,5 +1,6 @@
 //! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
 
+mod access;
 mod address;
 mod answer;
 mod app;
@@ -30,6 +31,7 @@ use clap::Parser;
 use engine::Engine;
 use tracing_subscriber::EnvFilter;
 
+use crate::access::Access;
 use crate::app::Served;
 use crate::config::{Args, Config};
 use crate::door::Tls;
@@ -73,10 +75,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let tls = config.door.tls.as_ref().map(Tls::open).transpose()?;
     let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
+    let access = Access::open(&config.access, engine.store())?;
     let listener = tokio::net::TcpListener::bind(&config.listen_addr)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     let address = listener.local_addr().context("cannot tell the address")?;
+    access.check_start(config.access.required, address)?;
+    access.keep_up()?;
     tracing::info!(%address, storage = %config.storage, "serving");
     // The only line on stdout: what started this program can wait for it.
     let mut stdout = std::io::stdout().lock();
@@ -92,7 +97,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         limits: config.limits,
         http: config.http,
     };
-    app::run(listener, engine, served).await
+    app::run(listener, engine, access, served).await
 }
 
 /// `RUST_LOG` wins over the configured level.

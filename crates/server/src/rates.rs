@@ -73,11 +73,6 @@ impl Rates {
         })
     }
 
-    /// Whether messages are counted at all.
-    pub(crate) fn bound_messages(&self) -> bool {
-        self.messages.is_some()
-    }
-
     /// One message, or one request. An error says how long to wait.
     pub(crate) fn message(&self, who: Who) -> Result<(), Duration> {
         self.messages.as_ref().map_or(Ok(()), |r| r.take(who, 1))

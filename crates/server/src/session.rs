@@ -15,6 +15,7 @@ use protocol::{ClientMessage, FramesRequest, RequestId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument;
 
+use crate::access::Guest;
 use crate::executor::Executor;
 use crate::limits::Limits;
 use crate::outbox::{Gone, Outbox, Outboxes, close, outbox, write};
@@ -87,6 +88,7 @@ enum End {
 pub(crate) async fn run(
     socket: WebSocket,
     engine: Engine,
+    guest: Guest,
     limits: Limits,
     pace: Pace,
     outboxes: Arc<Outboxes>,
@@ -100,6 +102,7 @@ pub(crate) async fn run(
     let mut writer = tokio::spawn(write(sink, pending, Arc::clone(&tally)));
     let executor = Executor::new(
         engine.clone(),
+        guest,
         limits,
         pace.clone(),
         outbox.clone(),

@@ -40,6 +40,7 @@ const FILES: &[(&str, &[u8])] = files! {
     "icon.svg"
     "index.html"
     "index.js"
+    "key.js"
     "link.js"
     "local.js"
     "main.js"

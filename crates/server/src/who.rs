@@ -2,13 +2,27 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whoever shares a limit: an address. (Of IPv6, a /64 net: a machine has all of that.)
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::access::Caller;
+
+/// Whoever shares a limit: a token, wherever it is used, or an address where there is none. (Of IPv6, a
+/// /64 net: a machine has all of that.)
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Who {
     Address(IpAddr),
+    /// The hash of its name.
+    Token(u128),
 }
 
 impl Who {
+    pub(crate) fn of(caller: &Caller, address: IpAddr) -> Self {
+        match caller.token() {
+            Some(name) => Self::Token(xxh3_128(name.as_bytes())),
+            None => Self::at(address),
+        }
+    }
+
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => {

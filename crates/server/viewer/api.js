@@ -1,6 +1,7 @@
 // The HTTP interface: what is not a scrub. Addresses are relative to the page, so that a proxy may
 // serve all of it below a path of its own.
 
+import { key } from "./key.js";
 import { Refusal } from "./link.js";
 import { encode } from "./place.js";
 
@@ -18,8 +19,9 @@ function address(path, query = {}) {
 }
 
 async function get(url, signal) {
-  const response = await fetch(url, { signal });
+  const response = await fetch(url, { signal, headers: key.headers });
   if (response.ok) return response;
+  if (response.status === 401) key.refused();
   let problem = {};
   try {
     problem = await response.json();

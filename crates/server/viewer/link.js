@@ -23,6 +23,10 @@ export class Refusal extends Error {
  */
 export class Link extends EventTarget {
   #url;
+  /** @type {() => string[]} */
+  #protocols;
+  /** It does not connect by itself: a token is waited for. */
+  #held = false;
   /** @type {WebSocket|null} */
   #socket = null;
   /** The `Frame` whose picture is the next message. */
@@ -38,9 +42,11 @@ export class Link extends EventTarget {
   #timer = 0;
   #heard = 0;
 
-  constructor(url) {
+  /** @param {() => string[]} protocols asked for with each attempt: one of them carries the token */
+  constructor(url, protocols) {
     super();
     this.#url = url;
+    this.#protocols = protocols;
     setInterval(() => this.#watch(), 1000);
     addEventListener("online", () => this.now());
     document.addEventListener("visibilitychange", () => {
@@ -52,11 +58,33 @@ export class Link extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
+  get held() {
+    return this.#held;
+  }
+
+  /** Waits until `renew` is called. */
+  hold() {
+    this.#held = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Connects anew: there is another token. */
+  renew() {
+    this.#held = false;
+    const socket = this.#socket;
+    if (socket) {
+      socket.close();
+      this.#lose(socket);
+    }
+    this.#attempt = 0;
+    this.now();
+  }
+
   /** Connects now, if it is not connected or connecting. */
   now() {
-    if (this.#socket) return;
+    if (this.#socket || this.#held) return;
     clearTimeout(this.#timer);
-    const socket = new WebSocket(this.#url);
+    const socket = new WebSocket(this.#url, this.#protocols());
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Film } from "./film.js";
 import { FrameIndex, PIECE } from "./index.js";
+import { key } from "./key.js";
 import { Shelf } from "./shelf.js";
 import { Link } from "./link.js";
 import { Local, support } from "./local.js";
@@ -16,7 +17,7 @@ import { base, clock, number } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
-const link = new Link(api.socket());
+const link = new Link(api.socket(), () => key.protocols);
 const stage = new Stage($("stage"), $("lens"), $("picture"));
 const projector = new Projector(link, stage);
 const player = new Player(link, stage, projector);
@@ -160,11 +161,13 @@ const BROKEN = {
   not_a_video: "This cannot be shown",
   storage_failed: "The storage did not answer",
   video_changed: "The video was replaced while it was opened",
+  unauthorized: "The server asks for another token",
 };
 
 function refused({ code, message }) {
+  if (code === "unauthorized") key.refused();
   const title = BROKEN[code] ?? "The video cannot be opened";
-  const again = ["storage_failed", "video_changed"].includes(code);
+  const again = ["storage_failed", "video_changed", "unauthorized"].includes(code);
   const action = again ? { label: "Try again", run: reopen } : null;
   look("broken", { icon: "broken", title, text: message, action });
   say(`${title}. ${message}`);
@@ -264,6 +267,10 @@ projector.addEventListener("fail", ({ detail: { frame, error, message } }) => {
   $("stage").classList.remove("late");
   // The connection's own event tells that.
   if (error === "lost") return;
+  if (error === "unauthorized") {
+    key.refused();
+    return;
+  }
   if (error === "video_changed" || error === "no_video") {
     toast("The video was replaced; this is the new one.");
     reopen();
@@ -363,6 +370,8 @@ async function resume() {
 
 let counting = 0;
 link.addEventListener("lost", async ({ detail: { again } }) => {
+  // The door tells that.
+  if (link.held) return;
   const until = performance.now() + again;
   $("stage").classList.add("lost-line");
   $("stage").classList.remove("late");
@@ -378,9 +387,31 @@ link.addEventListener("lost", async ({ detail: { again } }) => {
   if (again < 1500) return;
   // A browser does not tell why a WebSocket was refused; that the server answers says something.
   const health = await fetch(new URL("health", document.baseURI)).catch(() => null);
-  if (health?.ok && !link.open) why = "The server takes no more connections now.";
+  if (!health?.ok || link.open) return;
+  // It may be the token: then this opens the door.
+  await api.list("").catch(() => null);
+  if (!link.held && !link.open) why = "The server takes no more connections now.";
 });
 $("retry").addEventListener("click", () => link.now());
+
+// ── The door ─────────────────────────────────────────────────────────────────────────────────
+
+key.addEventListener("wanted", ({ detail: { wrong } }) => {
+  link.hold();
+  $("lost").hidden = true;
+  $("stage").classList.remove("lost-line");
+  if ($("door").open) return;
+  $("door-wrong").textContent = wrong ? "The server does not let this token in, or not any more." : "";
+  $("token").value = "";
+  $("door").showModal();
+});
+
+$("door-form").addEventListener("submit", () => {
+  key.token = $("token").value.trim();
+  $("token").value = "";
+  link.renew();
+  shelf.open(shelf.folder);
+});
 
 // ── Playing ──────────────────────────────────────────────────────────────────────────────────
 
@@ -514,7 +545,7 @@ const KEYS = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open || $("door").open) return;
   if (event.key === "Escape") drawer(false);
   const { target } = event;
   if (target.closest("input:not([type=checkbox]), textarea, select")) return;

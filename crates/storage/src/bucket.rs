@@ -99,7 +99,7 @@ impl Bucket {
     }
 
     /// The prefix without slashes at its ends.
-    fn folder(&self) -> &str {
+    pub(crate) fn folder(&self) -> &str {
         self.prefix.trim_matches('/')
     }
 

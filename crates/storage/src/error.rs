@@ -55,6 +55,13 @@ impl StorageError {
         self.kind
     }
 
+    /// The same failure, told of another name.
+    #[must_use]
+    pub fn told_of(self, name: &str, other: &str) -> Self {
+        let message = self.message.replace(&shown(name), &shown(other));
+        Self { message, ..self }
+    }
+
     pub(crate) fn not_found(name: &str) -> Self {
         Self::new(
             StorageErrorKind::NotFound,

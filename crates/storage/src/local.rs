@@ -22,6 +22,7 @@ use crate::error::{StorageError, StorageErrorKind, shown};
 use crate::list::{Entry, Listing, Page};
 use crate::name::Location;
 use crate::object::{Object, ObjectSettings, Opened, Source, Version};
+use crate::place::{Beginning, Meaning, Place, is_beginning, plain};
 
 /// Reads that may block at the same time: as many threads at the most wait for the disk.
 const CONCURRENT_READS: usize = 32;
@@ -118,14 +119,9 @@ impl LocalStore {
 
     /// A page of what lies in a folder.
     pub(crate) async fn list(&self, page: Page<'_>) -> Result<Listing, StorageError> {
-        let prefix = match page.prefix.strip_prefix("fs://") {
-            None if page.prefix.contains("://") => return Err(StorageError::outside(page.prefix)),
-            None => page.prefix.to_owned(),
-            Some(path) => (self.prefixes.iter())
-                .find_map(|own| path.strip_prefix(own.to_str()?)?.strip_prefix('/'))
-                .ok_or_else(|| StorageError::outside(page.prefix))?
-                .to_owned(),
-        };
+        let prefix = self.below_root(page.prefix);
+        let prefix = prefix.ok_or_else(|| StorageError::outside(page.prefix))?;
+        let prefix = prefix.to_owned();
         let (folder, stem) = match prefix.rsplit_once('/') {
             Some((folder, stem)) => (format!("{folder}/"), stem.to_owned()),
             None => (String::new(), prefix),
@@ -137,6 +133,60 @@ impl LocalStore {
             list_folder(&root, &folder, &stem, limit, after.as_deref(), wanted)
         })
         .await
+    }
+
+    /// The part of a prefix that lies below the root.
+    fn below_root<'a>(&self, prefix: &'a str) -> Option<&'a str> {
+        match prefix.strip_prefix("fs://") {
+            None => (!prefix.contains("://")).then_some(prefix),
+            Some(path) => (self.prefixes.iter())
+                .find_map(|own| path.strip_prefix(own.to_str()?)?.strip_prefix('/')),
+        }
+    }
+
+    pub(crate) fn meanings(&self, name: &str, location: Location<'_>) -> Option<Vec<Meaning>> {
+        let candidates = self.candidates(name, location).ok()?;
+        let root = self.prefixes.first()?.to_str()?;
+        let meaning = |path: PathBuf| {
+            // As the system takes it: `.` and nothing are passed over.
+            let path = path.to_str()?;
+            let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+            let parts: Vec<&str> = parts.collect();
+            let joined = parts.join("/");
+            let path = plain(&joined).filter(|_| !path.starts_with('/'))?;
+            Some(Meaning {
+                place: Place {
+                    bucket: None,
+                    path: path.to_owned(),
+                },
+                name: format!("fs://{root}/{path}"),
+            })
+        };
+        candidates.into_iter().map(meaning).collect()
+    }
+
+    pub(crate) fn place(&self, prefix: &str) -> Result<Place, &'static str> {
+        let below = self.below_root(prefix).or_else(|| {
+            // The root itself, without its last slash.
+            let path = prefix.strip_prefix("fs://")?.trim_end_matches('/');
+            let mut own = self.prefixes.iter();
+            own.any(|own| own.to_str() == Some(path)).then_some("")
+        });
+        let path = below.ok_or("does not lie below the root of the store")?;
+        let path = plain(path).ok_or("has a part that is no name")?;
+        Ok(Place {
+            bucket: None,
+            path: path.to_owned(),
+        })
+    }
+
+    pub(crate) fn beginning(&self, prefix: &str) -> Option<Beginning> {
+        let text = self.below_root(prefix).filter(|text| is_beginning(text))?;
+        Some(Beginning {
+            bucket: None,
+            text: text.to_owned(),
+            full: false,
+        })
     }
 
     /// The relative paths that a name may mean, the likeliest first.

@@ -16,6 +16,7 @@ use crate::error::{StorageError, StorageErrorKind, shown};
 use crate::list::{Entry, Listing, Page};
 use crate::name::{Location, Scheme};
 use crate::object::{Object, ObjectSettings, Opened, Source, Version};
+use crate::place::{Beginning, Meaning, Place, is_beginning, plain};
 use crate::reads::{Ask, Gate, Part, ReadSettings, Reads};
 
 /// Requests in flight at the same time, to one host.
@@ -158,18 +159,7 @@ impl RemoteStore {
         const MOST_REQUESTS: usize = 8;
         let outside = || StorageError::outside(page.prefix);
         let own_scheme = self.service.scheme.prefix();
-        let (bucket, place) = if let Some(rest) = page.prefix.strip_prefix(own_scheme) {
-            let (name, keys) = rest.split_once('/').unwrap_or((rest, ""));
-            let mut buckets = self.buckets.iter();
-            let bucket = buckets.find(|b| b.bucket.name == name);
-            let bucket = bucket.ok_or_else(outside)?;
-            (bucket, bucket.bucket.full_prefix(keys))
-        } else if page.prefix.contains("://") {
-            return Err(outside());
-        } else {
-            let bucket = self.buckets.first().ok_or_else(outside)?;
-            (bucket, bucket.bucket.plain_prefix(page.prefix))
-        };
+        let (bucket, place) = self.looked_at(page.prefix).ok_or_else(outside)?;
         let full = page.prefix.starts_with(own_scheme);
         let name = |key: &str| {
             if full {
@@ -234,6 +224,108 @@ impl RemoteStore {
             }
         }
         Ok(listing)
+    }
+
+    /// In which bucket a listing looks, and where.
+    fn looked_at(&self, prefix: &str) -> Option<(&Arc<OpenBucket>, Below)> {
+        if let Some((bucket, keys)) = self.own_bucket(prefix) {
+            return Some((bucket?, bucket?.bucket.full_prefix(keys)));
+        }
+        if prefix.contains("://") {
+            return None;
+        }
+        let bucket = self.buckets.first()?;
+        Some((bucket, bucket.bucket.plain_prefix(prefix)))
+    }
+
+    /// The bucket that a prefix names, if it is one of these, and the keys in it; `None` where it
+    /// names none.
+    fn own_bucket<'a>(&self, prefix: &'a str) -> Option<(Option<&Arc<OpenBucket>>, &'a str)> {
+        let rest = prefix.strip_prefix(self.service.scheme.prefix())?;
+        let (name, keys) = rest.split_once('/').unwrap_or((rest, ""));
+        let bucket = self.buckets.iter().find(|b| b.bucket.name == name);
+        Some((bucket, keys))
+    }
+
+    pub(crate) fn meaning(&self, name: &str, location: Location<'_>) -> Option<Meaning> {
+        let object = self.object(name, location).ok()?;
+        let place = Place {
+            bucket: Some(object.bucket.bucket.name.clone()),
+            path: plain(object.path.as_ref())?.to_owned(),
+        };
+        let name = name.to_owned();
+        Some(Meaning { place, name })
+    }
+
+    pub(crate) fn place(&self, prefix: &str) -> Result<Place, &'static str> {
+        const NO_NAME: &str = "has a part that is no name";
+        let (bucket, path) = match self.own_bucket(prefix) {
+            Some((bucket, keys)) => {
+                let bucket = bucket.ok_or("names a bucket that is not served")?;
+                (bucket, plain(keys).ok_or(NO_NAME)?.to_owned())
+            }
+            None if prefix.contains("://") => return Err("names another kind of store"),
+            None => {
+                let bucket = self.buckets.first().ok_or("there is no bucket")?;
+                let path = plain(prefix).ok_or(NO_NAME)?;
+                let folder = if path.is_empty() { "" } else { "/" };
+                let below = bucket.bucket.plain_prefix(&format!("{path}{folder}"));
+                let Below::Keys(keys) = below else {
+                    return Err("is not served");
+                };
+                (bucket, plain(&keys).ok_or(NO_NAME)?.to_owned())
+            }
+        };
+        let place = |path| Place {
+            bucket: Some(bucket.bucket.name.clone()),
+            path,
+        };
+        let (named, served) = (place(path), place(bucket.bucket.folder().to_owned()));
+        if served.is_within(&named) {
+            return Ok(served);
+        }
+        if named.is_within(&served) {
+            return Ok(named);
+        }
+        Err("lies outside what is served of its bucket")
+    }
+
+    pub(crate) fn beginning(&self, prefix: &str) -> Option<Beginning> {
+        let (bucket, below) = self.looked_at(prefix)?;
+        let named = self.own_bucket(prefix);
+        let text = match (named, below) {
+            (Some((_, keys)), _) => keys.to_owned(),
+            (None, Below::Keys(keys)) => keys,
+            (None, _) => return None,
+        };
+        Some(Beginning {
+            bucket: Some(bucket.bucket.name.clone()),
+            text,
+            full: named.is_some(),
+        })
+        .filter(|from| is_beginning(&from.text))
+    }
+
+    pub(crate) fn listed_name(&self, from: &Beginning, place: &Place) -> String {
+        let first = self.buckets.first();
+        let first = first.filter(|b| !from.full && Some(&b.bucket.name) == place.bucket.as_ref());
+        match first {
+            Some(bucket) => bucket.bucket.plain_of_key(&place.path).to_owned(),
+            None => self.full_name(place),
+        }
+    }
+
+    pub(crate) fn full_name(&self, place: &Place) -> String {
+        let bucket = place.bucket.as_deref().unwrap_or_default();
+        let name = format!("{}{bucket}/{}", self.service.scheme.prefix(), place.path);
+        name.trim_end_matches('/').to_owned()
+    }
+
+    pub(crate) fn bucket_folder(&self, place: &Place) -> Option<String> {
+        let mut others = self.buckets.iter().skip(1);
+        let bucket = others.find(|b| Some(&b.bucket.name) == place.bucket.as_ref())?;
+        let scheme = self.service.scheme.prefix();
+        Some(format!("{scheme}{}/", bucket.bucket.name))
     }
 
     /// The key, as it is. Keys that the client library would change on the way (a slash at an

@@ -15,6 +15,7 @@ use crate::list::{Listing, Page};
 use crate::local::LocalStore;
 use crate::name::Location;
 use crate::object::{ObjectSettings, Opened};
+use crate::place::{Beginning, Meaning, Place};
 use crate::reads::ReadSettings;
 use crate::remote::RemoteStore;
 use crate::s3::{self, S3Config};
@@ -181,6 +182,62 @@ impl Store {
         match reached.await {
             Err(error) if error.kind() != crate::StorageErrorKind::Forbidden => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// What [`Store::open`] may open by this name, the likeliest first; `None` for a name that has a
+    /// part which is no name, or leads outside. Nobody is asked.
+    pub fn meanings(&self, name: &str) -> Option<Vec<Meaning>> {
+        let location = Location::parse(name).ok()?;
+        match &self.backend {
+            Backend::Local(store) => store.meanings(name, location),
+            Backend::Remote(store) => store.meaning(name, location).map(|m| vec![m]),
+        }
+    }
+
+    /// The place that configuration names by a prefix: a folder, a bucket or an object. Slashes at
+    /// its ends mean nothing.
+    ///
+    /// # Errors
+    /// Why it can be none of this store, as the end of a sentence.
+    pub fn place(&self, prefix: &str) -> Result<Place, &'static str> {
+        match &self.backend {
+            Backend::Local(store) => store.place(prefix),
+            Backend::Remote(store) => store.place(prefix),
+        }
+    }
+
+    /// Where names that [`Store::list`] gives for this prefix begin; `None` where it gives none.
+    pub fn beginning(&self, prefix: &str) -> Option<Beginning> {
+        match &self.backend {
+            Backend::Local(store) => store.beginning(prefix),
+            Backend::Remote(store) => store.beginning(prefix),
+        }
+    }
+
+    /// A place as a listing that begins so names it.
+    pub fn listed_name(&self, from: &Beginning, place: &Place) -> String {
+        match &self.backend {
+            Backend::Local(_) => place.path.clone(),
+            Backend::Remote(store) => store.listed_name(from, place),
+        }
+    }
+
+    /// A name of a place that says where it is: with its bucket, if there are any. Empty for all of a
+    /// local store.
+    pub fn full_name(&self, place: &Place) -> String {
+        match &self.backend {
+            Backend::Local(_) => place.path.clone(),
+            Backend::Remote(store) => store.full_name(place),
+        }
+    }
+
+    /// The folder as which a listing of everything names the bucket of a place; `None` for the one
+    /// of plain names.
+    pub fn bucket_folder(&self, place: &Place) -> Option<String> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Remote(store) => store.bucket_folder(place),
         }
     }
 

@@ -25,6 +25,19 @@ pub(crate) struct RawArgs {
     #[arg(long, default_value = "ws://localhost:3000/ws")]
     url: String,
 
+    /// Token that the server asks for
+    #[arg(
+        long,
+        env = "BUCKET_STREAMER_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<Token>,
+
+    /// File that holds the token; wins over BUCKET_STREAMER_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
     /// Name of the video on the server; needed without --frames-file
     /// [default: the video_url of the frames file]
     #[arg(long)]
@@ -69,11 +82,43 @@ pub(crate) struct RawArgs {
     timeout: u64,
 }
 
+/// A token, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let plain = text.bytes().all(|b| b.is_ascii_graphic());
+        if !plain {
+            return Err("a token is one word of ASCII characters");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Token {
+    /// As it stands in the header.
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
 /// What to do, checked.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Settings {
     /// Address of the server's WebSocket.
     pub(crate) url: String,
+    /// What it is shown.
+    pub(crate) token: Option<Token>,
     /// What `SetVideo` is sent with.
     pub(crate) video: String,
     /// In presentation order, at least one; `None`: the server is asked.
@@ -125,8 +170,22 @@ impl RawArgs {
                 (video, None)
             }
         };
+        let token = match &self.token_file {
+            Some(path) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path);
+                let text = text.with_context(|| format!("cannot read {shown}"))?;
+                let token: Result<Token, _> = text.parse().map_err(anyhow::Error::msg);
+                let token = token.with_context(|| shown.to_string())?;
+                ensure!(!token.0.is_empty(), "{shown} is empty");
+                Some(token)
+            }
+            // An empty variable counts as none.
+            None => self.token.filter(|token| !token.0.is_empty()),
+        };
         Ok(Settings {
             url: self.url,
+            token,
             video,
             frames,
             batch: self.batch,
@@ -196,6 +255,28 @@ mod tests {
         let settings = check(&["--video", "a"]).unwrap();
         assert_eq!((settings.video.as_str(), settings.frames), ("a", None));
         assert!(check(&[]).unwrap_err().contains("--frames-file"));
+    }
+
+    #[test]
+    fn a_token_comes_from_a_file_or_as_it_is_and_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "from-file\n").unwrap();
+        let file = path.to_str().unwrap();
+        let given = |args: &[&str]| check(args, FILE).unwrap().token.map(|t| t.header());
+        let header = |token: &str| Some(format!("Bearer {token}"));
+        assert_eq!(given(&["--token", "typed"]), header("typed"));
+        assert_eq!(given(&["--token-file", file]), header("from-file"));
+        let both = ["--token", "typed", "--token-file", file];
+        assert_eq!(given(&both), header("from-file"));
+        let shown = format!("{:?}", check(&["--token", "typed"], FILE).unwrap());
+        assert!(!shown.contains("typed"), "{shown}");
+        std::fs::write(&path, "two words").unwrap();
+        let refused = check(&["--token-file", file], FILE).unwrap_err();
+        assert!(
+            refused.contains("one word") && !refused.contains("two"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         None => (None, None),
     };
     let opening = (0..settings.clients)
-        .map(|_| Client::open(&settings.url, &settings.video, settings.timeout));
+        .map(|_| (&settings.url, settings.token.as_ref(), &settings.video))
+        .map(|(url, token, video)| Client::open(url, token, video, settings.timeout));
     let mut clients = try_join_all(opening).await?;
     let frames = match (&settings.frames, clients.first_mut()) {
         (Some(frames), _) => frames.clone(),

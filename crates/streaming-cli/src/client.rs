@@ -13,9 +13,13 @@ use protocol::{
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use crate::args::Token;
 use crate::frames_file::Frame;
 use crate::report::Tally;
 use crate::save::Picture;
@@ -53,15 +57,36 @@ pub(crate) struct Sinks {
 
 impl Client {
     /// Connects and chooses the video. `silence` is the longest wait for any message.
-    pub(crate) async fn open(url: &str, video: &str, silence: Duration) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        url: &str,
+        token: Option<&Token>,
+        video: &str,
+        silence: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut request = url
+            .into_client_request()
+            .with_context(|| format!("{url} is no address"))?;
+        if let Some(token) = token {
+            let header = HeaderValue::from_str(&token.header()).context("no token")?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_LIMIT))
             .max_frame_size(Some(MESSAGE_LIMIT));
-        let connecting = connect_async_with_config(url, Some(config), true);
+        let connecting = connect_async_with_config(request, Some(config), true);
         let (socket, _) = timeout(silence, connecting)
             .await
             .with_context(|| format!("no answer from {url} within {} s", silence.as_secs()))?
-            .with_context(|| format!("cannot reach the server at {url}"))?;
+            .map_err(|error| match error {
+                tungstenite::Error::Http(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                    anyhow::anyhow!(
+                        "the server at {url} asks for a token that it knows: --token-file"
+                    )
+                }
+                error => {
+                    anyhow::Error::new(error).context(format!("cannot reach the server at {url}"))
+                }
+            })?;
         let mut client = Self { socket, silence };
         client
             .send(&ClientMessage::SetVideo {

@@ -169,9 +169,11 @@ impl Launcher {
         self.started.fetch_add(1, Ordering::Relaxed);
         // One may be ended by chance before it is there.
         let again = |_| start_one(&self.starts);
-        start_one(&self.starts).or_else(again).map_err(|e| CodecError::DecoderUnavailable {
-            reason: format!("no process for it can be started: {e}"),
-        })
+        start_one(&self.starts)
+            .or_else(again)
+            .map_err(|e| CodecError::DecoderUnavailable {
+                reason: format!("no process for it can be started: {e}"),
+            })
     }
 
     /// Takes back a worker that has nothing to do any more.

@@ -93,14 +93,24 @@ impl Answer<'_> {
         }
         let Current { fresh, pinned, .. } = *self.current;
         put_lifetime(headers, self.granted, fresh, pinned);
-        if self.varies {
-            headers.insert(VARY, HeaderValue::from_static("accept"));
+        // A browser's own cache must not show one person what another one fetched.
+        let varies = match (self.varies, self.granted.to_everybody) {
+            (false, true) => None,
+            (true, true) => Some("accept"),
+            (false, false) => Some("authorization"),
+            (true, false) => Some("accept, authorization"),
+        };
+        if let Some(varies) = varies {
+            headers.insert(VARY, HeaderValue::from_static(varies));
         }
         if let Ok(version) = HeaderValue::from_str(&self.current.opened.version) {
             headers.insert("video-version", version);
         }
     }
 }
+
+/// As long as a cache is told to keep what never changes.
+const A_YEAR: Duration = Duration::from_secs(31_536_000);
 
 /// How long an answer holds.
 pub(super) fn put_lifetime(
@@ -115,9 +125,11 @@ pub(super) fn put_lifetime(
         "private"
     };
     let lifetime = if pinned {
-        format!("{whose}, max-age=31536000, immutable")
+        let seconds = granted.within(A_YEAR).as_secs();
+        format!("{whose}, max-age={seconds}, immutable")
     } else {
-        format!("{whose}, max-age={}, must-revalidate", fresh.as_secs())
+        let seconds = granted.within(fresh).as_secs();
+        format!("{whose}, max-age={seconds}, must-revalidate")
     };
     if let Ok(lifetime) = HeaderValue::from_str(&lifetime) {
         headers.insert(CACHE_CONTROL, lifetime);

@@ -29,7 +29,6 @@ use super::Asked;
 use super::frame::check_output;
 use super::problem::{FrameRange, Problem, seconds};
 use crate::rates::Pace;
-use crate::who::Who;
 
 /// Pictures that are ordered together.
 const TOGETHER: usize = 16;
@@ -125,7 +124,7 @@ pub(super) async fn clip(asked: &Asked<'_>) -> Result<Response, Problem> {
         began: Instant::now(),
         pace: Pace {
             rates: Arc::clone(&asked.http.rates),
-            who: Who::at(asked.client),
+            who: asked.who,
         },
         stop: asked.http.stop.clone(),
         _place: place.map_err(|_| Problem::too_busy())?,

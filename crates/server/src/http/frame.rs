@@ -20,6 +20,7 @@ use super::caching::{Answer, Tag};
 use super::hot::Hot;
 use super::problem::{Problem, seconds};
 use super::videos::Current;
+use crate::access::Seen;
 use crate::address;
 
 /// The longest side that may be asked for.
@@ -236,9 +237,8 @@ pub(super) async fn frame(
     let image = picture(asked, &current, target).await?.bytes;
     let mut response = answer.with(image.clone());
     describe(&mut response, video.index(), sample);
-    if format.is_some() {
+    if format.is_some() && asked.seen == Seen::AsNamed {
         let hot = Hot {
-            name: asked.name.to_owned(),
             opened: Arc::downgrade(&current.opened),
             pinned: current.pinned,
             tag: tag.clone(),

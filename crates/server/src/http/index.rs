@@ -89,7 +89,7 @@ const COLUMNS: [&str; 4] = ["offset", "size", "pts", "keyframe"];
 )]
 pub(super) async fn index(asked: &Asked<'_>) -> Result<Response, Problem> {
     let IndexQuery { format, v } = asked.query()?;
-    let current = asked.http.videos.get(asked.name, v.as_deref()).await?;
+    let current = asked.video(v.as_deref()).await?;
     let accept = asked.headers.get(ACCEPT).and_then(|a| a.to_str().ok());
     let sidecar = match format {
         Some(format) => format == IndexFormat::Sidecar,

@@ -226,7 +226,7 @@ impl Info {
 )]
 pub(super) async fn info(asked: &Asked<'_>) -> Result<Response, Problem> {
     let VersionQuery { v } = asked.query()?;
-    let current = asked.http.videos.get(asked.name, v.as_deref()).await?;
+    let current = asked.video(v.as_deref()).await?;
     let opened = &current.opened;
     let tag = Tag::weak(opened.video.identity(), "info");
     let answer = Answer {

@@ -1,16 +1,17 @@
 //! `GET /v1/videos`: folders and videos below a prefix.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use engine::VideoListing;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{self, Subject};
 use super::problem::Problem;
 use super::videos::version_of;
 use super::{Http, query};
@@ -78,20 +79,25 @@ pub(super) struct Video {
         (status = "5XX", description = "Not served", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(http): State<Arc<Http>>, request: Request) -> Response {
-    let text = request.uri().query().unwrap_or_default();
-    match page(&http, text).await {
+pub(super) async fn list(
+    State(http): State<Arc<Http>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let (request, _no_body) = request.into_parts();
+    match page(&http, client.ip(), &request).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn page(http: &Http, text: &str) -> Result<Response, Problem> {
+async fn page(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
+    let (caller, _) = http.ask(client, request)?;
     let ListQuery {
         prefix,
         limit,
         cursor,
-    } = query(text)?;
+    } = query(request.uri.query().unwrap_or_default())?;
     let limit = limit.unwrap_or(storage::MOST_ENTRIES);
     if !(1..=storage::MOST_ENTRIES).contains(&limit) {
         let most = storage::MOST_ENTRIES;
@@ -99,14 +105,20 @@ async fn page(http: &Http, text: &str) -> Result<Response, Problem> {
             "limit must be from 1 to {most}, but is {limit}"
         )));
     }
-    access::ask(Subject::Folder(&prefix))?;
     let _place = http.room.try_acquire().map_err(|_| Problem::too_busy())?;
-    let listing = http.engine.list(&prefix, limit, cursor.as_deref()).await;
+    let (access, cursor) = (&http.access, cursor.as_deref());
+    let listing = access.list(&http.engine, &caller, &prefix, limit, cursor);
+    let listing = listing.await;
     let listing = listing.map_err(|e| Problem::of_listing(&prefix, e))?;
     let text = serde_json::to_string(&told(prefix, listing)).unwrap_or_default();
+    // What it shows is the caller's alone.
+    let lifetime = match caller.name() {
+        None => "no-cache",
+        Some(_) => "no-store",
+    };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (CACHE_CONTROL, HeaderValue::from_static(lifetime)),
     ];
     Ok((headers, text).into_response())
 }

@@ -1,7 +1,7 @@
 //! Frames and what is known of videos, by URL: for caches, CDNs and everybody who has no
 //! WebSocket. `docs/http.md` is the contract. Thin: what is made is made by the engine.
 //!
-//! A request goes one way: [`path`] takes its URL apart, [`access`] is asked, [`videos`] gives the
+//! A request goes one way: [`access`] says who asks, [`path`] takes its URL apart, [`videos`] gives the
 //! video, one of the handlers makes the answer, [`caching`] says how long it holds, or [`problem`]
 //! says what is wrong.
 
@@ -29,8 +29,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -43,12 +42,13 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use self::access::{Granted, Subject};
+use self::access::Granted;
 use self::clients::Clients;
 use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::{Current, Videos};
+use crate::access::{Access, Caller, Refused, Seen, Sight};
 use crate::rates::Rates;
 use crate::who::Who;
 
@@ -77,6 +77,7 @@ impl Default for HttpConfig {
 #[derive(Debug)]
 struct Http {
     engine: Engine,
+    access: Access,
     videos: Videos,
     clients: Clients,
     /// Places for requests that something has to be made or read for.
@@ -129,6 +130,7 @@ const EXPOSED: [&str; 6] = [
 /// The routes below `/v1`.
 pub(crate) fn router(
     engine: Engine,
+    access: Access,
     config: &HttpConfig,
     rates: Arc<Rates>,
     stop: watch::Receiver<bool>,
@@ -138,6 +140,7 @@ pub(crate) fn router(
         videos: Videos::new(engine.clone(), config.lifetime),
         clients: Clients::new(engine.clone()),
         engine,
+        access,
         hot: Answers::of(kept),
         sheets: Cache::with_weighter(256, kept, ByBytes),
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
@@ -157,10 +160,6 @@ pub(crate) fn router(
         .route("/v1", get(no_such_path))
         .route("/v1/{*path}", get(no_such_path))
         .layer(CompressionLayer::new().gzip(true).compress_when(is_text()));
-    let router = match http.rates.bound_messages() {
-        true => router.layer(from_fn_with_state(Arc::clone(&http), paced)),
-        false => router,
-    };
     let router = router.with_state(http);
     match cors(&config.cors_origins) {
         Some(layer) => router.layer(layer),
@@ -169,9 +168,23 @@ pub(crate) fn router(
 }
 
 impl Http {
-    /// Takes so many frames of what a client may ask for.
-    fn frames(&self, client: IpAddr, count: usize) -> Result<(), Problem> {
-        let taken = self.rates.frames(Who::at(client), count);
+    /// Who asks, and for whom that counts, if they may ask for one more.
+    ///
+    /// # Errors
+    /// Nobody who may, or for now not.
+    fn ask(&self, client: IpAddr, request: &Parts) -> Result<(Caller, Who), Problem> {
+        let asked = access::ask(&self.access, request);
+        let who = match &asked {
+            Ok(caller) => Who::of(caller, client),
+            Err(_) => Who::at(client),
+        };
+        self.rates.message(who).map_err(Problem::too_fast)?;
+        Ok((asked?, who))
+    }
+
+    /// Takes so many frames of what somebody may ask for.
+    fn frames(&self, who: Who, count: usize) -> Result<(), Problem> {
+        let taken = self.rates.frames(who, count);
         taken.map_err(Problem::too_fast)
     }
 }
@@ -202,7 +215,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([axum::http::header::IF_NONE_MATCH])
+        .allow_headers([header::IF_NONE_MATCH, header::AUTHORIZATION])
         .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(Duration::from_secs(86_400));
     Some(layer)
@@ -212,17 +225,35 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 struct Asked<'a> {
     http: &'a Http,
     name: &'a str,
+    caller: Caller,
+    /// How the caller sees the name.
+    seen: Seen,
     granted: Granted,
     request: &'a Parts,
     headers: &'a HeaderMap,
     query: &'a str,
     client: IpAddr,
+    /// For whom it counts.
+    who: Who,
 }
 
 impl Asked<'_> {
     /// The video that it is about: the version that is `pinned`, if one is.
     async fn video(&self, pinned: Option<&str>) -> Result<Current, Problem> {
-        self.http.videos.get(self.name, pinned).await
+        let Http {
+            videos,
+            access,
+            engine,
+            ..
+        } = self.http;
+        match &self.seen {
+            Seen::AsNamed => videos.get(self.name, self.name, pinned).await,
+            Seen::As(name) => videos.get(name, self.name, pinned).await,
+            Seen::Hidden => {
+                let nothing = access.look_for_nothing(engine, &self.caller, self.name);
+                Err(Problem::of_open(self.name, &nothing.await))
+            }
+        }
     }
 
     /// The query's parameters.
@@ -235,17 +266,9 @@ fn query<Q: DeserializeOwned>(text: &str) -> Result<Q, Problem> {
     serde_urlencoded::from_str(text).map_err(|e| Problem::bad_request(e.to_string()))
 }
 
-/// Lets a request in, if its client may ask for one more.
-async fn paced(
-    State(http): State<Arc<Http>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match http.rates.message(Who::at(client.ip())) {
-        Ok(()) => next.run(request).await,
-        Err(wait) => Problem::too_fast(wait).into_response(),
-    }
+/// The answer to who is not let in.
+pub(crate) fn refusal(refused: Refused) -> Response {
+    Problem::from(refused).into_response()
 }
 
 async fn of_video(
@@ -256,25 +279,46 @@ async fn of_video(
     let (request, _no_body) = request.into_parts();
     let answered = answer(&http, client.ip(), &request).await;
     answered.unwrap_or_else(|problem| {
-        tracing::debug!(uri = %request.uri, ?problem, "a request was not served");
+        // Without the query: a signature may stand there.
+        tracing::debug!(
+            path = request.uri.path(),
+            ?problem,
+            "a request was not served"
+        );
         problem.into_response()
     })
 }
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
-    if let Some(response) = http.hot.find(&http.videos, request) {
-        http.frames(client, 1)?;
+    let (caller, who) = http.ask(client, request)?;
+    let kept = || http.hot.find(&http.videos, &caller, request);
+    if *caller.sight() == Sight::All
+        && let Some(response) = kept()
+    {
+        http.frames(who, 1)?;
         return Ok(response);
     }
     let (name, wanted) = path::parse(request.uri.path())?;
+    let seen = http.access.seen(&caller, &name);
+    // Others must not notice whether it is there.
+    if *caller.sight() != Sight::All
+        && seen == Seen::AsNamed
+        && let Some(response) = kept()
+    {
+        http.frames(who, 1)?;
+        return Ok(response);
+    }
     let asked = Asked {
         http,
-        granted: access::ask(Subject::Video(&name))?,
+        granted: Granted::to(&caller),
+        seen,
+        caller,
         name: &name,
         request,
         headers: &request.headers,
         query: request.uri.query().unwrap_or_default(),
         client,
+        who,
     };
     match asked.answer(wanted).await {
         // The object was replaced since it was looked at: the new one's.
@@ -291,11 +335,11 @@ impl Asked<'_> {
             Wanted::Storyboard(form) => storyboard::storyboard(self, form).await,
             Wanted::Clip => clip::clip(self).await,
             Wanted::Gop => {
-                self.http.frames(self.client, 1)?;
+                self.http.frames(self.who, 1)?;
                 gop::gop(self).await
             }
             Wanted::Frame(format) => {
-                self.http.frames(self.client, 1)?;
+                self.http.frames(self.who, 1)?;
                 frame::frame(self, format).await
             }
         }

@@ -32,7 +32,7 @@ pub(crate) struct Problem {
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// A stable code: one of the WebSocket protocol, or `bad_request`, `not_acceptable`,
-    /// `method_not_allowed`.
+    /// `method_not_allowed`, `forbidden_origin`.
     code: &'static str,
     /// A sentence for people.
     detail: String,
@@ -43,6 +43,10 @@ pub(crate) struct Problem {
     #[serde(skip)]
     #[schema(ignore)]
     retry_after: u64,
+    /// What `WWW-Authenticate` says.
+    #[serde(skip)]
+    #[schema(ignore)]
+    challenge: Option<&'static str>,
 }
 
 /// Which frames a video has.
@@ -83,6 +87,7 @@ fn status_of_frame(code: FrameErrorCode) -> StatusCode {
         Code::TooManyFrames | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::VideoChanged => StatusCode::CONFLICT,
+        Code::Unauthorized => StatusCode::UNAUTHORIZED,
         Code::EncodeFailed | Code::Unrecognised => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -94,6 +99,7 @@ fn status_of_video(code: VideoErrorCode) -> (StatusCode, &'static str) {
         VideoErrorCode::NotAVideo => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_video"),
         VideoErrorCode::StorageFailed => (StatusCode::BAD_GATEWAY, "storage_failed"),
         VideoErrorCode::VideoChanged => (StatusCode::CONFLICT, "video_changed"),
+        VideoErrorCode::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
         VideoErrorCode::Unrecognised => (StatusCode::INTERNAL_SERVER_ERROR, "unrecognised"),
     }
 }
@@ -108,7 +114,22 @@ impl Problem {
             detail: detail.into(),
             range: None,
             retry_after: RETRY_SECONDS,
+            challenge: None,
         }
+    }
+
+    /// Who asks has shown no token that is known.
+    pub(super) fn unauthorized(detail: impl Into<String>, challenge: &'static str) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..Self::of_frame(FrameErrorCode::Unauthorized, detail)
+        }
+    }
+
+    /// A page asks that is let in nowhere.
+    pub(super) fn forbidden_origin() -> Self {
+        let detail = "Pages of this origin may not open a session: see --cors-origin";
+        Self::new(StatusCode::FORBIDDEN, "forbidden_origin", detail)
     }
 
     /// With a code of the protocol.
@@ -203,6 +224,10 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, json);
         // What is wrong now may be right in a moment.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            let challenge = HeaderValue::from_static(challenge);
+            headers.insert(axum::http::header::WWW_AUTHENTICATE, challenge);
+        }
         let later = [
             StatusCode::SERVICE_UNAVAILABLE,
             StatusCode::TOO_MANY_REQUESTS,

@@ -328,7 +328,7 @@ async fn sheet(
         problem.has_frames(FrameRange::of(index));
         return Err(problem);
     }
-    http.frames(asked.client, targets.len())?;
+    http.frames(asked.who, targets.len())?;
     let options = RequestOptions {
         priority: Priority::Fifo,
         preview: false,

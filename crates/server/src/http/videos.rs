@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::problem::Problem;
+use crate::access::told_of;
 
 /// About what indexes of videos may take here, beside the engine's cache: an eighth of what that may
 /// hold, within these. (Most are in that cache, too, and take no more memory then.)
@@ -98,8 +99,14 @@ impl Videos {
         holds.then_some(fresh)
     }
 
-    /// The video of this name; the version that is `pinned`, if one is.
-    pub(super) async fn get(&self, name: &str, pinned: Option<&str>) -> Result<Current, Problem> {
+    /// The video of this name, which the caller has `asked` for; the version that is `pinned`, if one
+    /// is.
+    pub(super) async fn get(
+        &self,
+        name: &str,
+        asked: &str,
+        pinned: Option<&str>,
+    ) -> Result<Current, Problem> {
         let known = self
             .opened
             .get(name)
@@ -117,7 +124,7 @@ impl Videos {
             }
         }
         let video = self.engine.open(name).await;
-        let video = video.map_err(|e| Problem::of_open(name, &e))?;
+        let video = video.map_err(|e| Problem::of_open(asked, &told_of(e, name, asked)))?;
         let opened = match known {
             Some(known) if known.video.identity() == video.identity() => {
                 known.is_seen();
@@ -131,7 +138,7 @@ impl Videos {
         };
         match pinned {
             Some(version) if version != opened.version => {
-                Err(Problem::other_version(name, &opened.version))
+                Err(Problem::other_version(asked, &opened.version))
             }
             _ => Ok(Current {
                 opened,
