@@ -1,5 +1,6 @@
 //! What requests, reads and workers share.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use media::bsidx::Facts;
@@ -29,6 +30,8 @@ pub(crate) type Waiting = Waiter<Option<Sink>>;
 pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) counters: Counters,
+    /// Workers that decode or encode.
+    pub(crate) busy: AtomicUsize,
     pub(crate) caches: Caches,
     pub(crate) rest: Rest,
     /// What waits for being taken.
@@ -65,6 +68,7 @@ impl Core {
             rooms: Arc::new(Rooms::new(config.max_waiting_bytes_in_all)),
             config,
             counters: Counters::default(),
+            busy: AtomicUsize::new(0),
             caches,
             refused: Refused::default(),
             openings: Joint::default(),
