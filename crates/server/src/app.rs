@@ -19,8 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
+use crate::exchange::{self, Refusal, RequestId};
 use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
+use crate::metrics::{self, Metrics, Scrape};
 use crate::outbox::Outboxes;
 use crate::session;
 use crate::viewer;
@@ -30,6 +32,7 @@ struct App {
     engine: Engine,
     limits: Limits,
     outboxes: Arc<Outboxes>,
+    metrics: Arc<Metrics>,
     /// One permit for each session that may still begin.
     room: Arc<Semaphore>,
     /// Turns true when the server is to stop.
@@ -45,14 +48,26 @@ pub(crate) async fn run(
     engine: Engine,
     limits: Limits,
     http: &HttpConfig,
+    metrics_addr: Option<&str>,
 ) -> anyhow::Result<()> {
     let (tell_stop, stop) = watch::channel(false);
     let (running, mut all_ended) = mpsc::channel(1);
-    let by_url = http::router(engine.clone(), http, stop.clone());
+    let metrics = Metrics::new();
+    let outboxes = Outboxes::new(limits.outbox_bytes_in_all);
+    let scrape = Scrape::of(&metrics, &engine, &outboxes, limits.sessions);
+    let figures = match metrics_addr {
+        Some(address) => {
+            metrics::on_its_own(address, scrape, stop.clone()).await?;
+            Router::new()
+        }
+        None => metrics::router(scrape),
+    };
+    let by_url = http::router(engine.clone(), http, Arc::clone(&metrics), stop.clone());
     let app = App {
         engine,
         limits,
-        outboxes: Outboxes::new(limits.outbox_bytes_in_all),
+        outboxes,
+        metrics: Arc::clone(&metrics),
         room: Arc::new(Semaphore::new(limits.sessions)),
         stop: stop.clone(),
         running,
@@ -63,6 +78,11 @@ pub(crate) async fn run(
         .merge(viewer::routes())
         .with_state(app)
         .merge(by_url)
+        .merge(figures)
+        .layer(axum::middleware::from_fn_with_state(
+            metrics,
+            exchange::watched,
+        ))
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|connection| {
         // A frame's last packet must not wait for the acknowledgement of the one before.
@@ -109,16 +129,25 @@ async fn websocket(
     State(app): State<App>,
 ) -> Response {
     let Ok(place) = Arc::clone(&app.room).try_acquire_owned() else {
-        tracing::warn!(%client, most = app.limits.sessions, "too many sessions");
+        app.metrics.session_refused();
         return too_many_sessions(app.limits.sessions);
     };
-    let span = tracing::info_span!("session", %client);
+    let id = RequestId::current();
+    let session = id.as_ref().map(RequestId::as_str);
+    let span = tracing::info_span!("session", session, %client);
     upgrade
         .max_message_size(app.limits.transport_bytes())
         .max_frame_size(app.limits.transport_bytes())
         .on_upgrade(move |socket| {
             let running = app.running;
-            let session = session::run(socket, app.engine, app.limits, app.outboxes, app.stop);
+            let session = session::run(
+                socket,
+                app.engine,
+                app.limits,
+                app.outboxes,
+                app.metrics,
+                app.stop,
+            );
             async move {
                 session.instrument(span).await;
                 drop((place, running));
@@ -129,11 +158,13 @@ async fn websocket(
 /// Told before the upgrade, so that every HTTP client and balancer understands it.
 fn too_many_sessions(most: usize) -> Response {
     const SECONDS: &str = "1";
-    let text = format!("too_many_sessions: this server takes {most} at the same time\n");
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        [(RETRY_AFTER, SECONDS)],
-        text,
-    )
-        .into_response()
+    const CODE: &str = "too_many_sessions";
+    let why = format!("this server takes {most} at the same time");
+    let text = format!("{CODE}: {why}\n");
+    let headers = [(RETRY_AFTER, SECONDS)];
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
+    response
+        .extensions_mut()
+        .insert(Refusal { code: CODE, why });
+    response
 }

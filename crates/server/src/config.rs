@@ -20,6 +20,7 @@ use crate::byte_size;
 use crate::duration;
 use crate::http::HttpConfig;
 use crate::limits::Limits;
+use crate::log::LogFormat;
 
 /// Serves single frames of H.265 videos over WebSocket.
 #[derive(Parser, Clone, Default)]
@@ -228,6 +229,24 @@ struct Options {
     #[serde(alias = "max_http_requests", deserialize_with = "number_or_text")]
     max_http_requests: Option<String>,
 
+    /// An address for Prometheus alone: /metrics is served there, and not on --listen-addr
+    /// [default: none]
+    #[arg(long, env = "METRICS_ADDR", value_name = "HOST:PORT")]
+    #[serde(alias = "metrics_addr")]
+    metrics_addr: Option<String>,
+
+    /// An OpenTelemetry collector that takes spans by OTLP over HTTP, as http://127.0.0.1:4318; for
+    /// programs built with the feature otel [default: none]
+    #[arg(long, env = "OTLP_ENDPOINT", value_name = "URL")]
+    #[serde(alias = "otlp_endpoint")]
+    otlp_endpoint: Option<String>,
+
+    /// How the log is written: human, json, or auto: for people on a terminal, else as JSON
+    /// [default: auto]
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(alias = "log_format")]
+    log_format: Option<String>,
+
     /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which wins
     /// [default: info]
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL")]
@@ -304,6 +323,9 @@ impl Options {
             cors_origin: pick(self.cors_origin, other.cors_origin),
             http_lifetime: pick(self.http_lifetime, other.http_lifetime),
             max_http_requests: pick(self.max_http_requests, other.max_http_requests),
+            metrics_addr: pick(self.metrics_addr, other.metrics_addr),
+            otlp_endpoint: pick(self.otlp_endpoint, other.otlp_endpoint),
+            log_format: pick(self.log_format, other.log_format),
             log_level: pick(self.log_level, other.log_level),
         }
     }
@@ -576,6 +598,12 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The HTTP side.
     pub(crate) http: HttpConfig,
+    /// Where the metrics are served alone.
+    pub(crate) metrics_addr: Option<String>,
+    /// Where spans are sent.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How the log is written.
+    pub(crate) log_format: LogFormat,
     /// A filter for the log.
     pub(crate) log_level: String,
 }
@@ -593,6 +621,10 @@ impl Config {
         let http = options.http()?;
         let storage = options.storage()?;
         let reads = options.reads()?;
+        let log_format = match options.log_format.as_deref() {
+            None => LogFormat::default(),
+            Some(text) => LogFormat::parse(text)?,
+        };
         Ok(Self {
             listen_addr: options.listen_addr.unwrap_or_else(|| "0.0.0.0:3000".into()),
             storage,
@@ -600,6 +632,9 @@ impl Config {
             engine,
             limits,
             http,
+            metrics_addr: options.metrics_addr,
+            otlp_endpoint: options.otlp_endpoint,
+            log_format,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }
@@ -927,6 +962,7 @@ mod tests {
                 let value = match flag {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
+                    "log-format" => "\"json\"",
                     "harvest" | "prefetch" | "hedge" => "\"off\"",
                     "storage-timeout" | "http-lifetime" => "\"20s\"",
                     "cors-origin" => "\"*\"",

@@ -7,15 +7,20 @@ mod byte_size;
 mod config;
 mod due;
 mod duration;
+mod exchange;
 mod executor;
 mod forward;
 mod health;
 mod http;
 mod limits;
 mod listing;
+mod log;
+mod metrics;
 mod outbox;
 mod session;
 mod tally;
+#[cfg(feature = "otel")]
+mod trace;
 mod viewer;
 
 use std::io::Write;
@@ -24,7 +29,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use engine::Engine;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Args, Config};
 
@@ -46,7 +50,9 @@ fn start(args: Args) -> anyhow::Result<()> {
     if only_ask {
         return health::ask(&config.listen_addr);
     }
-    start_log(&config.log_level)?;
+    let collector = config.otlp_endpoint.as_deref();
+    // To the end: then the last spans are sent.
+    let _log = log::start(&config.log_level, config.log_format, collector)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("network")
@@ -70,21 +76,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
     }
-    app::run(listener, engine, config.limits, &config.http).await
-}
-
-/// `RUST_LOG` wins over the configured level.
-fn start_log(level: &str) -> anyhow::Result<()> {
-    let (filter, source) = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => (filter, "RUST_LOG"),
-        _ => (level.to_owned(), "--log-level"),
-    };
-    let filter = EnvFilter::try_new(&filter)
-        .with_context(|| format!("{source} \"{filter}\" is not a log filter"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    Ok(())
+    let metrics_addr = config.metrics_addr.as_deref();
+    app::run(listener, engine, config.limits, &config.http, metrics_addr).await
 }

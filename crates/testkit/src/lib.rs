@@ -29,6 +29,7 @@ pub mod long;
 pub mod mux;
 pub mod picture;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod recipe;
 pub mod reference;

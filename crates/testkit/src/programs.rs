@@ -54,6 +54,9 @@ const SERVER_VARIABLES: &[&str] = &[
     "CORS_ORIGIN",
     "HTTP_LIFETIME",
     "MAX_HTTP_REQUESTS",
+    "METRICS_ADDR",
+    "OTLP_ENDPOINT",
+    "LOG_FORMAT",
     "LOG_LEVEL",
 ];
 
@@ -76,6 +79,8 @@ pub fn command(name: &str) -> Result<Command> {
     for variable in SERVER_VARIABLES.iter().chain(&["RUST_LOG"]) {
         command.env_remove(variable);
     }
+    // What it writes is looked at by tests, and by people where one fails.
+    command.env("LOG_FORMAT", "human");
     Ok(command)
 }
 

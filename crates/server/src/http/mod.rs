@@ -48,6 +48,34 @@ use self::hot::Answers;
 use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::{Current, Videos};
+use crate::metrics::{Metrics, Route};
+
+/// What a path is for.
+pub(crate) fn route_of(path: &str) -> Route {
+    match path {
+        "/health" => return Route::Health,
+        "/ready" => return Route::Ready,
+        "/metrics" => return Route::Metrics,
+        "/ws" => return Route::Websocket,
+        "/v1/openapi.json" => return Route::Openapi,
+        "/v1/videos" | path::VIDEOS => return Route::List,
+        _ => {}
+    }
+    if !path.starts_with(path::VIDEOS) {
+        return match crate::viewer::has(path) {
+            true => Route::Viewer,
+            false => Route::Other,
+        };
+    }
+    match path::wanted(path) {
+        Wanted::Info => Route::Info,
+        Wanted::Index => Route::Index,
+        Wanted::Storyboard(_) => Route::Storyboard,
+        Wanted::Clip => Route::Clip,
+        Wanted::Gop => Route::Gop,
+        Wanted::Frame(_) => Route::Frame,
+    }
+}
 
 /// How the HTTP side is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +116,7 @@ struct Http {
     large: Semaphore,
     /// Places for clips.
     clip_room: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
 }
@@ -112,17 +141,23 @@ const GOPS_AT_WORK: usize = 8;
 const CLIPS: usize = 64;
 
 /// Headers that pages of other origins may read, beside those that they always may.
-const EXPOSED: [&str; 6] = [
+const EXPOSED: [&str; 7] = [
     "etag",
     "retry-after",
     "video-version",
     "frame-number",
     "frame-time",
     "frame-offset",
+    "x-request-id",
 ];
 
 /// The routes below `/v1`.
-pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    engine: Engine,
+    config: &HttpConfig,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) -> Router {
     let kept = (engine.cache_budget() / 16).min(MOST_KEPT);
     let http = Arc::new(Http {
         videos: Videos::new(engine.clone(), config.lifetime),
@@ -133,6 +168,7 @@ pub(crate) fn router(engine: Engine, config: &HttpConfig, stop: watch::Receiver<
         sheet_room: Arc::new(Semaphore::new(SHEETS_AT_WORK)),
         large: Semaphore::new(GOPS_AT_WORK),
         clip_room: Arc::new(Semaphore::new(CLIPS)),
+        metrics,
         stop,
         room: Arc::new(Semaphore::new(config.requests)),
     });
@@ -219,17 +255,18 @@ async fn of_video(
 ) -> Response {
     let (request, _no_body) = request.into_parts();
     let answered = answer(&http, client.ip(), &request).await;
-    answered.unwrap_or_else(|problem| {
-        tracing::debug!(uri = %request.uri, ?problem, "a request was not served");
-        problem.into_response()
-    })
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
     if let Some(response) = http.hot.find(&http.videos, request) {
+        http.metrics.by_url(true);
         return Ok(response);
     }
     let (name, wanted) = path::parse(request.uri.path())?;
+    if let Wanted::Frame(Some(_)) = wanted {
+        http.metrics.by_url(false);
+    }
     let asked = Asked {
         http,
         granted: access::ask(Subject::Video(&name))?,
