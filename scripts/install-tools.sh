@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs test tools into the user's cache folder, once: install-tools.sh garage|cargo-deny|hadolint
+# Installs test tools into the user's cache folder, once:
+# install-tools.sh garage|cargo-deny|hadolint|prometheus
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # A version is fixed, so that a run does not change with what was released last night.
@@ -8,6 +9,8 @@ version_of() {
         garage) echo 2.5.0 ;;
         cargo-deny) echo 0.20.2 ;;
         hadolint) echo 2.15.1 ;;
+        # The distribution's.
+        prometheus) echo any ;;
         *) die "no such tool: $1" ;;
     esac
 }
@@ -33,11 +36,31 @@ install_hadolint() {
     ln -sfn "$home/bin/hadolint" "$tools/bin/hadolint"
 }
 
+# Out of Debian's package, which is unpacked and not installed: no user, no service, none of its
+# dependencies, which are for the pages that it shows.
+install_prometheus() {
+    [ -x "$tools/bin/prometheus" ] && [ -x "$tools/bin/promtool" ] && return
+    local aside=$tools/prometheus-package
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        die "Prometheus is taken out of Debian's package: there is no apt-get"
+    rm -rf "$aside"
+    mkdir -p "$aside"
+    (cd "$aside" && apt-get -q -o Acquire::Retries=3 download prometheus) ||
+        die "the package prometheus cannot be had"
+    dpkg-deb --extract "$aside"/prometheus_*.deb "$aside/files"
+    mv "$aside/files/usr/bin/prometheus" "$aside/files/usr/bin/promtool" "$tools/bin/"
+    rm -rf "$aside"
+}
+
 mkdir -p "$tools/bin"
 for tool; do
     version=$(version_of "$tool")
     if [ "$tool" = hadolint ]; then
         install_hadolint "$version"
+        continue
+    fi
+    if [ "$tool" = prometheus ]; then
+        install_prometheus
         continue
     fi
     # Cargo keeps the record of what it installed under --root in this file.

@@ -11,6 +11,8 @@ say "formatting"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --quiet --locked --workspace --all-targets --release -- -D warnings
+# What is not built as a rule is held to the same.
+cargo clippy --quiet --locked -p bucket-streamer --all-targets --release --features otel -- -D warnings
 say "licences, bans, sources"
 deny=("$tools/bin/cargo-deny" --log-level error --locked)
 "${deny[@]}" check licenses bans sources
@@ -23,9 +25,9 @@ else
 fi
 say "docker-compose.yml"
 if docker compose version >/dev/null 2>&1; then
-    docker compose --profile dev config --quiet
+    docker compose --profile dev --profile watch config --quiet
 elif docker-compose version >/dev/null 2>&1; then
-    docker-compose --profile dev config --quiet
+    docker-compose --profile dev --profile watch config --quiet
 else
     say "skipped: compose is not installed"
 fi

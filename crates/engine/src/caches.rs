@@ -17,6 +17,7 @@ use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::run::Run;
 use crate::schedule::{GopKey, ImageKey, VideoKey};
+use crate::stats::DiskState;
 use crate::ticket::EncodedImage;
 use crate::video::{Video, key_of};
 
@@ -102,6 +103,18 @@ impl Caches {
     /// Bytes kept in memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.memory.bytes()
+    }
+
+    /// How the cache on disk stands.
+    pub(crate) fn disk_state(&self) -> Option<DiskState> {
+        let disk = self.disk.as_ref()?;
+        Some(DiskState {
+            bytes: disk.bytes(),
+            budget: disk.budget(),
+            files: disk.len() as u64,
+            counters: disk.counters(),
+            writable: disk.is_writable(),
+        })
     }
 
     /// Images that say the same in other words are one.

@@ -254,6 +254,7 @@ impl Request {
                     made.push((position, image));
                     continue;
                 }
+                add(&core.counters.cache_misses, 1);
                 if state.schedule.submit(wish, self.rank) {
                     add(&core.counters.joined, 1);
                     add(&self.sink.cells().joined, 1);

@@ -1,5 +1,6 @@
 //! What requests, reads and workers share.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use codec::Decoders;
@@ -31,6 +32,8 @@ pub(crate) type Waiting = Waiter<Option<Sink>>;
 pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) counters: Counters,
+    /// Workers that decode or encode.
+    pub(crate) busy: AtomicUsize,
     pub(crate) caches: Caches,
     pub(crate) decoders: Decoders,
     pub(crate) rest: Rest,
@@ -77,6 +80,7 @@ impl Core {
             rooms: Arc::new(Rooms::new(config.max_waiting_bytes_in_all)),
             config,
             counters: Counters::default(),
+            busy: AtomicUsize::new(0),
             caches,
             refused: Refused::default(),
             openings: Joint::default(),

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::{Either, select};
 use media::DecodeIndex;
@@ -19,7 +20,7 @@ use crate::decoders;
 use crate::error::{EngineError, FrameError, OpenError};
 use crate::listing::{Verdicts, VideoListing};
 use crate::schedule::{ImageKey, VideoKey};
-use crate::stats::{EngineCounters, add};
+use crate::stats::{EngineCounters, EngineState, StageHistograms, add};
 use crate::ticket::{EncodedImage, FrameTarget};
 use crate::video::{Video, key_of};
 use crate::worker::Pool;
@@ -131,9 +132,12 @@ impl Engine {
             Either::Right((beside, opened)) => (opened.await?, Either::Right(beside)),
         };
         let key = key_of(&opened.object);
+        let counters = &core.counters;
         if let Some(video) = caches.video(&key).filter(|v| v.refusal().is_none()) {
+            add(&counters.index_hits, 1);
             return Ok(video);
         }
+        add(&counters.index_misses, 1);
         let beside = match beside {
             Either::Left(looking) => looking.await,
             Either::Right(found) => found,
@@ -147,8 +151,14 @@ impl Engine {
         let (index, sidecar) = match by_file {
             Some((index, sidecar)) => (index, Some(sidecar)),
             None => match caches.index_on_disk(&key, &facts).await {
-                Some(index) => (index, None),
+                Some(index) => {
+                    add(&counters.index_disk_hits, 1);
+                    (index, None)
+                }
                 None => {
+                    if caches.has_disk() {
+                        add(&counters.index_disk_misses, 1);
+                    }
                     let own = self.sorted(&key, catalog::index(name, opened).await)?.index;
                     (core.keep_index(&key, own, facts).await, None)
                 }
@@ -233,6 +243,24 @@ impl Engine {
     /// What was done since the start.
     pub fn counters(&self) -> EngineCounters {
         self.inner.core.counters.read()
+    }
+
+    /// How long each run of a stage took, since the start.
+    pub fn stage_histograms(&self) -> StageHistograms {
+        self.inner.core.counters.stages.histograms()
+    }
+
+    /// How it stands now.
+    pub fn state(&self) -> EngineState {
+        let core = &self.inner.core;
+        EngineState {
+            workers: core.config.workers as u64,
+            workers_busy: core.busy.load(Ordering::Relaxed) as u64,
+            memory_bytes: core.caches.bytes(),
+            memory_budget: core.caches.budget(),
+            waiting_bytes: core.rooms.waiting() as u64,
+            disk: core.caches.disk_state(),
+        }
     }
 
     /// Bytes that the cache in memory holds.

@@ -41,6 +41,7 @@ pub(crate) fn pump(core: &Arc<Core>) {
             let (end, bytes) = (run.end(), run.bytes());
             state.schedule.fetched(&fetch.gop, run, end, bytes);
             drop(state);
+            add(&core.counters.run_hits, 1);
             core.wake.notify_all();
             continue;
         }
@@ -163,8 +164,17 @@ async fn read(core: &Arc<Core>, fetch: &Fetch<Arc<Video>>) -> Result<Arc<Run>, F
     let held = core.lock().schedule.run_of(key);
     // What was read ahead is in the cache only.
     let mut base = largest(held, core.caches.run(key));
+    let counters = &core.counters;
+    match base.as_ref().is_some_and(|run| is_enough(run, fetch)) {
+        true => add(&counters.run_hits, 1),
+        false => add(&counters.run_misses, 1),
+    }
     if base.is_none() && core.caches.has_disk() {
         base = core.caches.run_on_disk(key, &fetch.video).await;
+        match base.is_some() {
+            true => add(&counters.run_disk_hits, 1),
+            false => add(&counters.run_disk_misses, 1),
+        }
     }
     let run = loop {
         fetch.video.settle().await?;

@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod fetch;
 mod harvest;
+mod histogram;
 mod joint;
 mod listing;
 mod memory;
@@ -48,9 +49,12 @@ pub use config::{DecodeWorker, DiskCacheConfig, EngineConfig, Isolation, usable_
 pub use decoders::decode_worker;
 pub use engine::Engine;
 pub use error::{EngineError, FrameError, FrameErrorCode, OpenError};
+pub use histogram::{BOUNDS, Histogram, HistogramReading};
 pub use listing::{ListedVideo, VideoListing};
 pub use memory::usable_memory;
-pub use stats::{ClientStats, EngineCounters, StageStats, Stages};
+pub use stats::{
+    ClientStats, DiskState, EngineCounters, EngineState, StageHistograms, StageStats, Stages,
+};
 pub use ticket::{
     EncodedImage, FrameEvent, FrameOutcome, FrameTarget, FrameTicket, Output, Preview, Priority,
     RequestOptions,

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::cache::DiskCacheCounters;
+use crate::histogram::{Histogram, HistogramReading};
+
 /// Adds to a figure.
 pub(crate) fn add(cell: &AtomicU64, amount: u64) {
     cell.fetch_add(amount, Ordering::Relaxed);
@@ -37,6 +40,16 @@ impl StageCell {
     }
 }
 
+/// A stage of the whole engine: how the durations are spread, too.
+impl From<HistogramReading> for StageStats {
+    fn from(reading: HistogramReading) -> Self {
+        Self {
+            count: reading.count(),
+            nanos: reading.nanos,
+        }
+    }
+}
+
 macro_rules! stages {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The stages of a frame's way.
@@ -49,6 +62,30 @@ macro_rules! stages {
         impl StageCells {
             fn read(&self) -> Stages {
                 Stages { $($name: self.$name.read()),* }
+            }
+        }
+
+        /// How the durations of the stages are spread.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct StageHistograms { $($(#[$doc])* pub $name: HistogramReading),* }
+
+        impl StageHistograms {
+            /// Each with its name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, HistogramReading)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct StageSpreads { $(pub(crate) $name: Histogram),* }
+
+        impl StageSpreads {
+            fn read(&self) -> Stages {
+                Stages { $($name: self.$name.read().into()),* }
+            }
+
+            pub(crate) fn histograms(&self) -> StageHistograms {
+                StageHistograms { $($name: self.$name.read()),* }
             }
         }
     };
@@ -70,7 +107,7 @@ stages!(
 );
 
 macro_rules! figures {
-    ($(#[$doc_plain:meta])* $plain:ident, $(#[$doc_live:meta])* $live:ident, $($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($(#[$doc_plain:meta])* $plain:ident, $live:ident, $stages:ty, $($(#[$doc:meta])* $name:ident),* $(,)?) => {
         $(#[$doc_plain])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct $plain {
@@ -79,11 +116,10 @@ macro_rules! figures {
             pub stages: Stages,
         }
 
-        $(#[$doc_live])*
         #[derive(Debug, Default)]
         pub(crate) struct $live {
             $(pub(crate) $name: AtomicU64,)*
-            pub(crate) stages: StageCells,
+            pub(crate) stages: $stages,
         }
 
         impl $live {
@@ -102,6 +138,7 @@ figures!(
     /// of them.
     ClientStats,
     ClientCells,
+    StageCells,
     /// Images answered with.
     frames,
     /// Previews shown.
@@ -130,6 +167,7 @@ figures!(
     /// A reading of the engine's figures, all since its start.
     EngineCounters,
     Counters,
+    StageSpreads,
     /// Access units given to a decoder.
     access_units_decoded,
     /// Access units that the images made depend on, each image taken alone.
@@ -157,6 +195,24 @@ figures!(
     cache_hits,
     /// Of these: on disk.
     disk_hits,
+    /// Images that were in no cache when they were asked for.
+    cache_misses,
+    /// Compressed samples of a GOP found in memory.
+    run_hits,
+    /// Not found there.
+    run_misses,
+    /// Found on disk, of those that were not in memory.
+    run_disk_hits,
+    /// Not found there either; 0 without a cache on disk.
+    run_disk_misses,
+    /// Indexes of videos found in memory.
+    index_hits,
+    /// Not found there.
+    index_misses,
+    /// Found on disk, of those that were looked for there.
+    index_disk_hits,
+    /// Not found there; 0 without a cache on disk.
+    index_disk_misses,
     /// Targets that joined an image in the making.
     joined,
     /// Targets that joined a running pass on its way.
@@ -170,6 +226,38 @@ figures!(
     /// Targets that had no answer yet when their ticket was dropped or cancelled.
     targets_cancelled,
 );
+
+/// How the engine stands at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EngineState {
+    /// Worker threads.
+    pub workers: u64,
+    /// Of these, those that decode or encode.
+    pub workers_busy: u64,
+    /// Bytes that the cache in memory holds.
+    pub memory_bytes: u64,
+    /// Bytes that it may hold.
+    pub memory_budget: u64,
+    /// Bytes of images that wait for being taken by their clients.
+    pub waiting_bytes: u64,
+    /// The cache on disk, where there is one.
+    pub disk: Option<DiskState>,
+}
+
+/// The cache on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskState {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that they may take.
+    pub budget: u64,
+    /// Files.
+    pub files: u64,
+    /// What it has done.
+    pub counters: DiskCacheCounters,
+    /// Whether the folder took what was last written into it.
+    pub writable: bool,
+}
 
 /// Nanoseconds since an instant.
 pub(crate) fn nanos_since(start: Instant) -> u64 {

@@ -124,6 +124,11 @@ impl Rooms {
         }
     }
 
+    /// Bytes that wait for all clients.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// What may wait for one client: an eighth of what is free, so that there is always something
     /// left for one more.
     fn share(&self) -> usize {

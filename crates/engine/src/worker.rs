@@ -3,6 +3,7 @@
 
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
@@ -72,10 +73,12 @@ fn serve(core: &Arc<Core>) {
         developed = matches!(work, Work::Develop(_));
         // A panic must not take the worker with it; what it holds may be in any state and is
         // dropped.
+        core.busy.fetch_add(1, Ordering::Relaxed);
         let done = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Develop(work) => develop(core, &mut worker, work),
             Work::Pass(picked) => pass::make(core, &mut worker, picked),
         }));
+        core.busy.fetch_sub(1, Ordering::Relaxed);
         if done.is_err() {
             tracing::error!("a worker panicked");
             worker = Worker::new(core);

@@ -105,9 +105,32 @@ pub enum VideoErrorCode {
     Unrecognised,
 }
 
+impl VideoErrorCode {
+    /// Every code that is ever sent, in the order of the documentation.
+    pub const ALL: [Self; 5] = [
+        Self::NotFound,
+        Self::NotAVideo,
+        Self::StorageFailed,
+        Self::VideoChanged,
+        Self::Unauthorized,
+    ];
+
+    /// The code as it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::NotAVideo => "not_a_video",
+            Self::StorageFailed => "storage_failed",
+            Self::VideoChanged => "video_changed",
+            Self::Unauthorized => "unauthorized",
+            Self::Unrecognised => "unrecognised",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::FrameErrorCode;
+    use super::{FrameErrorCode, VideoErrorCode};
 
     #[test]
     fn a_code_reads_as_it_is_written() {
@@ -115,6 +138,11 @@ mod tests {
             let wire = serde_json::to_string(&code).unwrap();
             assert_eq!(wire, format!("\"{}\"", code.as_str()));
             assert_eq!(serde_json::from_str::<FrameErrorCode>(&wire).unwrap(), code);
+        }
+        for code in VideoErrorCode::ALL {
+            let wire = serde_json::to_string(&code).unwrap();
+            assert_eq!(wire, format!("\"{}\"", code.as_str()));
+            assert_eq!(serde_json::from_str::<VideoErrorCode>(&wire).unwrap(), code);
         }
     }
 

@@ -20,8 +20,10 @@ use tracing::Instrument;
 
 use crate::access::{Access, Visit};
 use crate::door::{Door, DoorConfig, Tls};
+use crate::exchange::{self, Refusal, RequestId};
 use crate::http::{self, HttpConfig};
 use crate::limits::Limits;
+use crate::metrics::{self, Metrics, Scrape};
 use crate::outbox::Outboxes;
 use crate::rates::{Pace, Rates};
 use crate::ready::Ready;
@@ -36,6 +38,8 @@ pub(crate) struct Served {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) limits: Limits,
     pub(crate) http: HttpConfig,
+    /// Where the metrics are served alone.
+    pub(crate) metrics_addr: Option<String>,
 }
 
 #[derive(Clone)]
@@ -44,6 +48,7 @@ struct App {
     access: Access,
     limits: Limits,
     outboxes: Arc<Outboxes>,
+    metrics: Arc<Metrics>,
     /// One permit for each session that may still begin.
     room: Arc<Semaphore>,
     ready: Arc<Ready>,
@@ -74,18 +79,30 @@ pub(crate) async fn run(
     let (running, mut all_ended) = mpsc::channel(1);
     let ready = Ready::new(engine.clone());
     let rates = Rates::new(limits.messages_per_second, limits.frames_per_second);
+    let metrics = Metrics::new();
+    let outboxes = Outboxes::new(limits.outbox_bytes_in_all);
+    let scrape = Scrape::of(&metrics, &engine, &outboxes, limits.sessions);
+    let figures = match &config.metrics_addr {
+        Some(address) => {
+            metrics::on_its_own(address, scrape, stop.clone()).await?;
+            Router::new()
+        }
+        None => metrics::router(scrape, access.clone()),
+    };
     let by_url = http::router(
         engine.clone(),
         access.clone(),
         &config.http,
         Arc::clone(&rates),
+        Arc::clone(&metrics),
         stop.clone(),
     );
     let app = App {
         engine,
         access,
         limits,
-        outboxes: Outboxes::new(limits.outbox_bytes_in_all),
+        outboxes,
+        metrics: Arc::clone(&metrics),
         room: Arc::new(Semaphore::new(limits.sessions)),
         ready: Arc::clone(&ready),
         rates,
@@ -101,7 +118,12 @@ pub(crate) async fn run(
         .route("/ws", get(websocket))
         .merge(viewer::routes())
         .with_state(app)
-        .merge(by_url);
+        .merge(by_url)
+        .merge(figures)
+        .layer(axum::middleware::from_fn_with_state(
+            metrics,
+            exchange::watched,
+        ));
     if let Some(tls) = &config.tls {
         let fresh = Arc::clone(tls).keep_fresh();
         tokio::spawn(async {
@@ -148,7 +170,7 @@ async fn websocket(
     State(app): State<App>,
 ) -> Response {
     let Ok(place) = Arc::clone(&app.room).try_acquire_owned() else {
-        tracing::warn!(%client, most = app.limits.sessions, "too many sessions");
+        app.metrics.session_refused();
         return too_many_sessions(app.limits.sessions);
     };
     // It is gone where the server stops: then the session ends as soon as it has begun.
@@ -157,7 +179,9 @@ async fn websocket(
         rates: Arc::clone(&app.rates),
         who: Who::of(guest.caller(), client.ip()),
     };
-    let span = tracing::info_span!("session", %client, caller = guest.caller().name());
+    let id = RequestId::current();
+    let session = id.as_ref().map(RequestId::as_str);
+    let span = tracing::info_span!("session", session, %client, caller = guest.caller().name());
     upgrade
         .protocols(protocols)
         .max_message_size(app.limits.transport_bytes())
@@ -167,10 +191,12 @@ async fn websocket(
                 engine,
                 limits,
                 outboxes,
+                metrics,
                 stop,
                 ..
             } = app;
-            let session = session::run(socket, engine, guest, limits, pace, outboxes, stop);
+            let session =
+                session::run(socket, engine, guest, limits, pace, outboxes, metrics, stop);
             async move {
                 session.instrument(span).await;
                 drop((place, running));
@@ -181,11 +207,13 @@ async fn websocket(
 /// Told before the upgrade, so that every HTTP client and balancer understands it.
 fn too_many_sessions(most: usize) -> Response {
     const SECONDS: &str = "1";
-    let text = format!("too_many_sessions: this server takes {most} at the same time\n");
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        [(RETRY_AFTER, SECONDS)],
-        text,
-    )
-        .into_response()
+    const CODE: &str = "too_many_sessions";
+    let why = format!("this server takes {most} at the same time");
+    let text = format!("{CODE}: {why}\n");
+    let headers = [(RETRY_AFTER, SECONDS)];
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
+    response
+        .extensions_mut()
+        .insert(Refusal { code: CODE, why });
+    response
 }

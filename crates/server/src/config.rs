@@ -23,6 +23,7 @@ use crate::door::{DoorConfig, TlsFiles};
 use crate::duration;
 use crate::http::HttpConfig;
 use crate::limits::Limits;
+use crate::log::LogFormat;
 
 /// The first argument of this program where it is started as a process that decodes for another one.
 pub(crate) const DECODE_WORKER: &str = "decode-worker";
@@ -369,6 +370,23 @@ struct Options {
     #[arg(long, env = "DRAIN_DELAY", value_name = "TIME")]
     #[serde(alias = "drain_delay", deserialize_with = "number_or_text")]
     drain_delay: Option<String>,
+    /// An address for Prometheus alone: /metrics is served there, and not on --listen-addr
+    /// [default: none]
+    #[arg(long, env = "METRICS_ADDR", value_name = "HOST:PORT")]
+    #[serde(alias = "metrics_addr")]
+    metrics_addr: Option<String>,
+
+    /// An OpenTelemetry collector that takes spans by OTLP over HTTP, as http://127.0.0.1:4318; for
+    /// programs built with the feature otel [default: none]
+    #[arg(long, env = "OTLP_ENDPOINT", value_name = "URL")]
+    #[serde(alias = "otlp_endpoint")]
+    otlp_endpoint: Option<String>,
+
+    /// How the log is written: human, json, or auto: for people on a terminal, else as JSON
+    /// [default: auto]
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(alias = "log_format")]
+    log_format: Option<String>,
 
     /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which wins
     /// [default: info]
@@ -474,6 +492,9 @@ impl Options {
             idle_timeout: pick(self.idle_timeout, other.idle_timeout),
             drain_timeout: pick(self.drain_timeout, other.drain_timeout),
             drain_delay: pick(self.drain_delay, other.drain_delay),
+            metrics_addr: pick(self.metrics_addr, other.metrics_addr),
+            otlp_endpoint: pick(self.otlp_endpoint, other.otlp_endpoint),
+            log_format: pick(self.log_format, other.log_format),
             log_level: pick(self.log_level, other.log_level),
         }
     }
@@ -864,6 +885,12 @@ pub(crate) struct Config {
     pub(crate) door: DoorConfig,
     /// Who may see what.
     pub(crate) access: AccessConfig,
+    /// Where the metrics are served alone.
+    pub(crate) metrics_addr: Option<String>,
+    /// Where spans are sent.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How the log is written.
+    pub(crate) log_format: LogFormat,
     /// A filter for the log.
     pub(crate) log_level: String,
 }
@@ -883,6 +910,10 @@ impl Config {
         let access = options.access(&http.cors_origins)?;
         let storage = options.storage()?;
         let reads = options.reads()?;
+        let log_format = match options.log_format.as_deref() {
+            None => LogFormat::default(),
+            Some(text) => LogFormat::parse(text)?,
+        };
         Ok(Self {
             listen_addr: options.listen_addr.unwrap_or_else(|| "0.0.0.0:3000".into()),
             storage,
@@ -892,6 +923,9 @@ impl Config {
             http,
             door,
             access,
+            metrics_addr: options.metrics_addr,
+            otlp_endpoint: options.otlp_endpoint,
+            log_format,
             log_level: options.log_level.unwrap_or_else(|| "info".into()),
         })
     }
@@ -1266,6 +1300,7 @@ mod tests {
                 let value = match flag {
                     "jpeg-quality" | "workers" => "5",
                     "storage-backend" => "\"local\"",
+                    "log-format" => "\"json\"",
                     "harvest" | "prefetch" | "hedge" => "\"off\"",
                     "http-lifetime" => "\"20s\"",
                     "isolation" => "\"thread\"",

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Instant;
 
 use engine::{Client, Engine, FrameTarget, Output, Prefetch, Priority, RequestOptions, Video};
 use protocol::{FrameErrorCode, FrameRequest, FramesRequest, Rendition, RequestId, ServerMessage};
@@ -18,7 +19,7 @@ use crate::access::{Ended, Guest, Seen};
 use crate::address::{self, Unknown};
 use crate::answer;
 use crate::due::{Due, DueFrame, Reason};
-use crate::forward::Forwarder;
+use crate::forward::{Failures, Forwarder};
 use crate::limits::Limits;
 use crate::listing;
 use crate::outbox::{Gone, Outbox};
@@ -108,7 +109,14 @@ impl Executor {
             return self.refuse_guest(request, ended).await;
         }
         match request {
-            RequestKind::Refused { message } => self.error(message).await,
+            RequestKind::Refused { message } => {
+                tracing::info!(
+                    code = "bad_request",
+                    why = message,
+                    "message not understood"
+                );
+                self.error(message).await
+            }
             RequestKind::SetVideo { path } => {
                 self.withdraw(None, None, Reason::OtherVideo);
                 self.all_answered().await?;
@@ -120,7 +128,14 @@ impl Executor {
                     request_id = request.request_id.as_ref().map(tracing::field::display),
                     frames = request.frames.len(),
                 );
-                self.frames(request).instrument(span).await
+                let asked = Instant::now();
+                let answering = async {
+                    let mut refused = Failures::default();
+                    let done = self.frames(request, asked, &mut refused).await;
+                    refused.log();
+                    done
+                };
+                answering.instrument(span).await
             }
             RequestKind::Cancel { index, request_id } => {
                 self.withdraw(index, request_id.as_ref(), Reason::Cancelled);
@@ -164,9 +179,12 @@ impl Executor {
                     code: FrameErrorCode::Unauthorized,
                     message: Ended::MESSAGE.into(),
                 };
+                let mut refused = Failures::default();
                 for frame in &frames {
-                    self.refuse(frame, request_id.as_ref(), &ended).await?;
+                    self.refuse(frame, request_id.as_ref(), &ended, &mut refused)
+                        .await?;
                 }
+                refused.log();
                 Ok(())
             }
             RequestKind::Index { .. } => self.outbox.send(&answer::unauthorized()).await,
@@ -184,6 +202,7 @@ impl Executor {
     }
 
     async fn error(&self, message: String) -> Result<(), Gone> {
+        self.tally.error("bad_request");
         let error = None;
         let refusal = ServerMessage::Error { message, error };
         self.outbox.send(&refusal).await
@@ -233,7 +252,13 @@ impl Executor {
                 self.video = Some(video);
             }
             Err(error) => {
-                tracing::debug!(%error, "video not set");
+                let (code, why) = answer::refusal(&path, &error);
+                let code = code.as_str();
+                self.tally.error(code);
+                match code {
+                    "storage_failed" => tracing::warn!(path, code, why, "video not set"),
+                    _ => tracing::info!(path, code, "video not set"),
+                }
                 for message in answer::video_not_set(path, &error) {
                     self.outbox.send(&message).await?;
                 }
@@ -243,7 +268,12 @@ impl Executor {
     }
 
     /// Answers what is known at once, and has the rest made.
-    async fn frames(&mut self, request: FramesRequest) -> Result<(), Gone> {
+    async fn frames(
+        &mut self,
+        request: FramesRequest,
+        asked: Instant,
+        refused: &mut Failures,
+    ) -> Result<(), Gone> {
         if request.replace {
             self.withdraw(None, None, Reason::Replaced);
         }
@@ -257,7 +287,7 @@ impl Executor {
             message: format!("At most {most} frames are taken in one message"),
         };
         for frame in surplus {
-            self.refuse(frame, id, &too_many).await?;
+            self.refuse(frame, id, &too_many, refused).await?;
         }
         let may = self.pace.frames(frames.len());
         let (frames, beyond) = frames.split_at_checked(may).unwrap_or((frames, &[]));
@@ -267,7 +297,7 @@ impl Executor {
                 message: self.pace.too_fast(),
             };
             for frame in beyond {
-                self.refuse(frame, id, &too_fast).await?;
+                self.refuse(frame, id, &too_fast, refused).await?;
             }
         }
         let Some(video) = self.video.clone() else {
@@ -276,7 +306,7 @@ impl Executor {
                 message: "No video is set".into(),
             };
             for frame in frames {
-                self.refuse(frame, id, &no_video).await?;
+                self.refuse(frame, id, &no_video, refused).await?;
             }
             return Ok(());
         };
@@ -291,7 +321,7 @@ impl Executor {
                         output: output(frame.rendition.or(request.rendition)),
                     });
                 }
-                Err(unknown) => self.refuse(frame, id, &unknown).await?,
+                Err(unknown) => self.refuse(frame, id, &unknown, refused).await?,
             }
         }
         let room = self.room(due.len()).await?;
@@ -304,7 +334,7 @@ impl Executor {
         };
         targets.truncate(room);
         for (frame, _) in due.drain(room.min(due.len())..) {
-            self.refuse(frame, id, &too_many).await?;
+            self.refuse(frame, id, &too_many, refused).await?;
         }
         if due.is_empty() {
             return Ok(());
@@ -322,7 +352,8 @@ impl Executor {
             preview: request.preview,
         };
         let ticket = self.client.request(&video, targets, options);
-        let frames = due.into_iter().map(|(_, frame)| frame).collect();
+        let frames: Vec<DueFrame> = due.into_iter().map(|(_, frame)| frame).collect();
+        let frame_count = frames.len();
         let due = Arc::new(Due::new(request.request_id, frames));
         let number = self.next_number();
         self.due.insert(number, Arc::clone(&due));
@@ -332,7 +363,10 @@ impl Executor {
             share,
             place: move |sample| address::place(video.index(), sample),
             outbox: self.outbox.clone(),
+            progress: self.tally.due(frame_count),
             tally: Arc::clone(&self.tally),
+            asked,
+            failures: Failures::default(),
         };
         let task = async move { forwarder.run().await.map(|()| number) };
         self.tasks.spawn(task.in_current_span());
@@ -356,8 +390,10 @@ impl Executor {
         frame: &FrameRequest,
         id: Option<&RequestId>,
         unknown: &Unknown,
+        refused: &mut Failures,
     ) -> Result<(), Gone> {
         self.tally.frame_error(unknown.code);
+        refused.add(unknown.code, &unknown.message);
         self.outbox
             .send(&answer::unknown_frame(frame, id, unknown))
             .await

@@ -16,6 +16,7 @@ use tracing::Instrument;
 use crate::address::Place;
 use crate::answer;
 use crate::due::{Due, DueFrame, Orders};
+use crate::metrics::FramesDue;
 use crate::outbox::{Gone, Outbox};
 use crate::tally::Tally;
 
@@ -53,6 +54,44 @@ pub(crate) struct Forwarder<T, P> {
     pub(crate) place: P,
     pub(crate) outbox: Outbox,
     pub(crate) tally: Arc<Tally>,
+    /// When the frames were asked for.
+    pub(crate) asked: Instant,
+    /// Those that have no answer yet.
+    pub(crate) progress: FramesDue,
+    /// Those that were answered with an error.
+    pub(crate) failures: Failures,
+}
+
+/// Frames of one message that were not served, for its line in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    count: usize,
+    first: Option<(FrameErrorCode, String)>,
+}
+
+impl Failures {
+    /// What is no longer wanted has not failed.
+    pub(crate) fn add(&mut self, code: FrameErrorCode, why: &str) {
+        if code == FrameErrorCode::Cancelled {
+            return;
+        }
+        self.count += 1;
+        self.first.get_or_insert_with(|| (code, why.to_owned()));
+    }
+
+    /// One line for all of them.
+    pub(crate) fn log(&self) {
+        let Some((code, why)) = &self.first else {
+            return;
+        };
+        let (frames, code) = (self.count, code.as_str());
+        match code {
+            "decode_failed" | "encode_failed" | "storage_failed" => {
+                tracing::warn!(frames, code, why, "frames not served");
+            }
+            _ => tracing::info!(frames, code, why, "frames not served"),
+        }
+    }
 }
 
 impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
@@ -81,6 +120,7 @@ impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
                     .await?;
             }
         }
+        self.failures.log();
         Ok(())
     }
 
@@ -114,6 +154,7 @@ impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
                 let message = answer::frame(&frame, self.due.request_id(), size, false);
                 let outbox = self.outbox.clone();
                 self.tally.frame(false, size);
+                self.tally.answered(self.asked, None);
                 self.send(async move { outbox.send_frame(&message, image.bytes, made).await })
                     .await?;
                 self.answered();
@@ -137,6 +178,7 @@ impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
         error: FrameErrorCode,
         message: &str,
     ) -> Result<(), Gone> {
+        self.failures.add(error, message);
         let message = ServerMessage::FrameError {
             index: frame.index,
             offset: Some(frame.place.offset),
@@ -146,6 +188,7 @@ impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
         };
         let outbox = self.outbox.clone();
         self.tally.frame_error(error);
+        self.tally.answered(self.asked, Some(error));
         self.send(async move { outbox.send(&message).await })
             .await?;
         self.answered();
@@ -155,6 +198,7 @@ impl<T: Ticket, P: Fn(DecodeIndex) -> Place + Send> Forwarder<T, P> {
     /// Gives one place of the queue back.
     fn answered(&mut self) {
         drop(self.share.split(1));
+        self.progress.answered();
     }
 
     /// Puts something into the outbox. What is cancelled while that is full is cancelled at once.
@@ -264,7 +308,8 @@ mod tests {
         let (outbox, pending) = outbox(10_000, outbox_bytes, &Outboxes::new(1 << 30));
         let queue = Arc::new(Semaphore::new(frames));
         let share = Arc::clone(&queue).try_acquire_many_owned(frames as u32);
-        let (due, tally, told) = (due(frames), Arc::default(), Arc::default());
+        let (due, told) = (due(frames), Arc::default());
+        let tally: Arc<Tally> = Arc::default();
         let forwarder = Forwarder {
             ticket: Unruly {
                 events: events.into(),
@@ -277,7 +322,10 @@ mod tests {
                 frame: None,
             },
             outbox,
+            progress: tally.due(frames),
             tally: Arc::clone(&tally),
+            asked: Instant::now(),
+            failures: Failures::default(),
         };
         Run {
             due,

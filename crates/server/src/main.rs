@@ -9,17 +9,22 @@ mod config;
 mod door;
 mod due;
 mod duration;
+mod exchange;
 mod executor;
 mod forward;
 mod health;
 mod http;
 mod limits;
 mod listing;
+mod log;
+mod metrics;
 mod outbox;
 mod rates;
 mod ready;
 mod session;
 mod tally;
+#[cfg(feature = "otel")]
+mod trace;
 mod viewer;
 mod who;
 
@@ -29,7 +34,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use engine::Engine;
-use tracing_subscriber::EnvFilter;
 
 use crate::access::Access;
 use crate::app::Served;
@@ -61,7 +65,9 @@ fn start(args: Args) -> anyhow::Result<()> {
     if only_ask {
         return health::ask(&config.listen_addr, config.door.tls.is_some());
     }
-    start_log(&config.log_level)?;
+    let collector = config.otlp_endpoint.as_deref();
+    // To the end: then the last spans are sent.
+    let _log = log::start(&config.log_level, config.log_format, collector)?;
     door::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -96,22 +102,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tls,
         limits: config.limits,
         http: config.http,
+        metrics_addr: config.metrics_addr,
     };
     app::run(listener, engine, access, served).await
-}
-
-/// `RUST_LOG` wins over the configured level.
-fn start_log(level: &str) -> anyhow::Result<()> {
-    let (filter, source) = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => (filter, "RUST_LOG"),
-        _ => (level.to_owned(), "--log-level"),
-    };
-    let filter = EnvFilter::try_new(&filter)
-        .with_context(|| format!("{source} \"{filter}\" is not a log filter"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
-    Ok(())
 }

@@ -46,6 +46,11 @@ impl Outboxes {
         })
     }
 
+    /// Bytes that wait in all of them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     fn is_crowded(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= self.most
     }

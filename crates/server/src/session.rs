@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::access::Guest;
 use crate::executor::Executor;
 use crate::limits::Limits;
+use crate::metrics::{End, Metrics};
 use crate::outbox::{Gone, Outbox, Outboxes, close, outbox, write};
 use crate::rates::Pace;
 use crate::tally::Tally;
@@ -65,25 +66,6 @@ impl From<ClientMessage> for RequestKind {
     }
 }
 
-/// Why a session ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    /// The client closed, or its connection broke.
-    Left,
-    /// A message was larger than the transport reads.
-    TooLarge,
-    /// The client broke the WebSocket protocol.
-    BrokenProtocol,
-    /// Nothing can be written to the client.
-    NotReading,
-    /// The client says nothing, not even that it is there.
-    Silent,
-    /// The server stops.
-    Stopping,
-    /// A defect of the server.
-    Failed,
-}
-
 /// Serves one client to its end. `stop` turns true when the server is to stop.
 pub(crate) async fn run(
     socket: WebSocket,
@@ -92,13 +74,15 @@ pub(crate) async fn run(
     limits: Limits,
     pace: Pace,
     outboxes: Arc<Outboxes>,
+    metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut counted = metrics.session();
     let started = Instant::now();
     let (sink, mut stream) = socket.split();
     let (outbox, pending) = outbox(limits.outbox_messages, limits.outbox_bytes, &outboxes);
     let (queue, requests) = mpsc::channel(limits.queued_messages);
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(Tally::new(metrics));
     let mut writer = tokio::spawn(write(sink, pending, Arc::clone(&tally)));
     let executor = Executor::new(
         engine.clone(),
@@ -156,10 +140,11 @@ pub(crate) async fn run(
     };
     tokio::time::timeout(limits.grace, farewell).await.ok();
     writer.abort();
+    counted.ends(end);
     tracing::debug!(counters = ?engine.counters(), "the engine so far");
     let did = tally.stats(&ClientStats::default());
     tracing::info!(
-        end = ?end,
+        end = end.as_str(),
         frames = did.frames,
         previews = did.previews,
         frame_errors = did.frame_errors,

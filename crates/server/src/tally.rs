@@ -1,10 +1,13 @@
 //! What a session did: for its last line in the log, and for `GetStats`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use engine::{ClientStats, StageStats};
 use protocol::{FrameErrorCode, SessionStats, StageTotal, StageTotals};
+
+use crate::metrics::{Answered, FramesDue, Metrics, Protocol};
 
 /// Counts of one session; of what it sent, not of what the engine made for it.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(crate) struct Tally {
     /// Pictures that have been written, and the nanoseconds from their being made.
     sent: AtomicU64,
     send_nanos: AtomicU64,
+    /// Where all sessions are counted together.
+    metrics: Arc<Metrics>,
 }
 
 fn add(counter: &AtomicU64, amount: u64) {
@@ -24,6 +29,34 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Tally {
+    /// Counts for the session, and there.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
+
+    /// So many frames are due from now on.
+    pub(crate) fn due(&self, frames: usize) -> FramesDue {
+        self.metrics.frames_due(frames)
+    }
+
+    /// A frame that was asked for then is answered: with a picture, or with a `FrameError`.
+    pub(crate) fn answered(&self, asked: Instant, error: Option<FrameErrorCode>) {
+        let answered = match error {
+            None => Answered::Ok,
+            Some(FrameErrorCode::Cancelled) => Answered::Cancelled,
+            Some(_) => Answered::Failed,
+        };
+        self.metrics.frame(asked, answered);
+    }
+
+    /// A message was answered with an error.
+    pub(crate) fn error(&self, code: &'static str) {
+        self.metrics.errors(Protocol::Websocket, code, 1);
+    }
+
     /// A `Frame` with a picture of so many bytes.
     pub(crate) fn frame(&self, preview: bool, bytes: usize) {
         add(
@@ -35,11 +68,16 @@ impl Tally {
             1,
         );
         add(&self.image_bytes, bytes as u64);
+        self.metrics.image(Protocol::Websocket, bytes as u64);
+        if preview {
+            self.metrics.preview();
+        }
     }
 
     /// A `FrameError`.
     pub(crate) fn frame_error(&self, code: FrameErrorCode) {
         add(&self.frame_errors, 1);
+        self.error(code.as_str());
         if code == FrameErrorCode::Cancelled {
             add(&self.cancelled, 1);
         }
@@ -50,6 +88,7 @@ impl Tally {
         let nanos = u64::try_from(made.elapsed().as_nanos()).unwrap_or(u64::MAX);
         add(&self.sent, 1);
         add(&self.send_nanos, nanos);
+        self.metrics.sent(nanos);
     }
 
     /// These counts, with what the engine counted for the session.

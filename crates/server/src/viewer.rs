@@ -102,6 +102,12 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
 }
 
+/// Whether a path is one of the page's.
+pub(crate) fn has(path: &str) -> bool {
+    let file = path.strip_prefix("/viewer/");
+    path == "/" || file.is_some_and(|name| FILES.iter().any(|(file, _)| *file == name))
+}
+
 fn answer(name: &str, asked: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return (StatusCode::NOT_FOUND, "The viewer has no such file\n").into_response();

@@ -30,6 +30,7 @@ pub mod mob;
 pub mod mux;
 pub mod picture;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod recipe;
 pub mod reference;

@@ -73,6 +73,9 @@ const SERVER_VARIABLES: &[&str] = &[
     "DRAIN_DELAY",
     "MAX_MESSAGES_PER_SECOND",
     "MAX_FRAMES_PER_SECOND",
+    "METRICS_ADDR",
+    "OTLP_ENDPOINT",
+    "LOG_FORMAT",
     "LOG_LEVEL",
 ];
 
@@ -95,6 +98,8 @@ pub fn command(name: &str) -> Result<Command> {
     for variable in SERVER_VARIABLES.iter().chain(&["RUST_LOG"]) {
         command.env_remove(variable);
     }
+    // What it writes is looked at by tests, and by people where one fails.
+    command.env("LOG_FORMAT", "human");
     Ok(command)
 }
 

@@ -325,7 +325,10 @@ fn services_are_built_and_told_what_there_is() {
     let (_, compose) = compose();
     let services = compose["services"].as_mapping().unwrap();
     let names: BTreeSet<&str> = services.keys().map(|k| k.as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["dev", "sample", "server", "store"]));
+    assert_eq!(
+        names,
+        BTreeSet::from(["dev", "grafana", "prometheus", "sample", "server", "store"])
+    );
     let volumes = compose["volumes"].as_mapping().unwrap();
     for (name, service) in services {
         let name = name.as_str().unwrap();
@@ -370,6 +373,28 @@ fn services_are_built_and_told_what_there_is() {
     assert!(ports.ends_with(&format!(":{exposed}")), "{ports}");
     // `repo-cli devshell` runs the service `dev`, which `up` does not start.
     let dev = &compose["services"]["dev"];
+    // Prometheus and Grafana only come where they are asked for, and look where the server is.
+    let scraped = read("deploy/prometheus/prometheus.yml");
+    assert!(scraped.contains(&format!("targets: [\"server:{exposed}\"]")));
+    let source = read("deploy/grafana/provisioning/datasources/prometheus.yml");
+    let port = compose["services"]["prometheus"]["ports"][0]
+        .as_str()
+        .unwrap();
+    let (_, port) = port.rsplit_once(':').unwrap();
+    assert!(source.contains(&format!("url: http://prometheus:{port}\n")));
+    let folder = read("deploy/grafana/provisioning/dashboards/bucket-streamer.yml");
+    let mounts = compose["services"]["grafana"]["volumes"]
+        .as_sequence()
+        .unwrap();
+    let (_, path) = folder.split_once("path: ").unwrap();
+    let shown = |m: &Yaml<'_>| m.as_str().unwrap().contains(&format!(":{}/", path.trim()));
+    assert!(mounts.iter().any(shown));
+    for name in ["prometheus", "grafana"] {
+        let service = &compose["services"][name];
+        assert_eq!(service["profiles"][0].as_str(), Some("watch"));
+        let ports = service["ports"][0].as_str().unwrap();
+        assert!(ports.starts_with("127.0.0.1:"), "{ports}");
+    }
     assert_eq!(dev["build"]["target"].as_str(), Some("development"));
     assert_eq!(dev["profiles"][0].as_str(), Some("dev"));
     assert_eq!(

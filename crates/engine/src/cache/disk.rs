@@ -20,9 +20,10 @@ mod tests;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -62,7 +63,27 @@ struct Shared {
     queue: Queue,
     reading: Arc<Semaphore>,
     counters: Counters,
+    trouble: Mutex<Trouble>,
+    /// Whether the folder took what was last written.
+    writable: AtomicBool,
 }
+
+/// What is known of a folder that refuses: a disk that is full, or gone.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Nothing is written before this. Each refusal in a row makes the pause twice as long.
+    until: Option<Instant>,
+    pause: Duration,
+    /// When it was last said in the log.
+    said: Option<Instant>,
+    /// It was said, and not yet that it has passed.
+    unrevoked: bool,
+}
+
+/// How long nothing is written after a refusal, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often a trouble that lasts is said.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// What a [`DiskCache`] has done since it was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -81,6 +102,8 @@ pub struct DiskCacheCounters {
     pub too_large: u64,
     /// Reads, writes and removals that the system refused.
     pub failed: u64,
+    /// Values not written, since the folder had just refused others.
+    pub skipped: u64,
 }
 
 #[derive(Default)]
@@ -92,8 +115,7 @@ struct Counters {
     dropped: AtomicU64,
     too_large: AtomicU64,
     failed: AtomicU64,
-    /// Whether a refusal has been logged. One says it all; the counter tells the rest.
-    warned: AtomicBool,
+    skipped: AtomicU64,
 }
 
 impl DiskCache {
@@ -113,6 +135,8 @@ impl DiskCache {
             queue: Queue::new(MAX_QUEUED_BYTES),
             reading: Arc::new(Semaphore::new(MAX_READING_KIB)),
             counters: Counters::default(),
+            trouble: Mutex::default(),
+            writable: AtomicBool::new(true),
         });
         for name in shared.index.take_over(found) {
             shared.remove(name);
@@ -215,7 +239,19 @@ impl DiskCache {
             dropped: c.dropped.load(Relaxed),
             too_large: c.too_large.load(Relaxed),
             failed: c.failed.load(Relaxed),
+            skipped: c.skipped.load(Relaxed),
         }
+    }
+
+    /// Bytes that the files may take.
+    pub fn budget(&self) -> u64 {
+        self.shared.index.budget()
+    }
+
+    /// Whether the folder took what was last written into it: not where the disk is full, or the
+    /// folder gone.
+    pub fn is_writable(&self) -> bool {
+        self.shared.writable.load(Relaxed)
     }
 }
 
@@ -258,6 +294,15 @@ impl Shared {
 
     fn write(&self, key: &str, value: &[u8]) {
         let name = Name::of(key);
+        if self.pauses() {
+            self.counters.skipped.fetch_add(1, Relaxed);
+            // An older value of the key is not what was put last.
+            if self.index.holds(name) {
+                self.index.remove(name);
+                self.remove(name);
+            }
+            return;
+        }
         // What must go, goes first (an older file of this name, too): the folder is within its
         // budget at every moment.
         for evicted in self.index.admit(name, entry::file_bytes(key, value)) {
@@ -269,10 +314,12 @@ impl Shared {
         match self.folder.write(name, &entry::head(key, value), value) {
             Ok(()) => {
                 self.counters.written.fetch_add(1, Relaxed);
+                self.recovered();
             }
             Err(e) => {
                 self.index.remove(name);
                 self.failed("write", &e);
+                self.pause();
             }
         }
     }
@@ -306,11 +353,51 @@ impl Shared {
         }
     }
 
-    fn failed(&self, action: &str, error: &std::io::Error) {
-        self.counters.failed.fetch_add(1, Relaxed);
-        if !self.counters.warned.swap(true, Relaxed) {
+    /// Whether nothing is to be written for now.
+    fn pauses(&self) -> bool {
+        let until = self.trouble().until;
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The folder refused a file: the next is tried after a while. Until then what comes is kept in
+    /// memory alone, as if there were no folder.
+    fn pause(&self) {
+        self.writable.store(false, Relaxed);
+        let mut trouble = self.trouble();
+        trouble.pause = (trouble.pause * 2).clamp(PAUSES.0, PAUSES.1);
+        trouble.until = Instant::now().checked_add(trouble.pause);
+    }
+
+    /// The folder took a file.
+    fn recovered(&self) {
+        if self.writable.swap(true, Relaxed) {
+            return;
+        }
+        let mut trouble = self.trouble();
+        trouble.until = None;
+        trouble.pause = Duration::ZERO;
+        if std::mem::take(&mut trouble.unrevoked) {
+            drop(trouble);
             let folder = self.folder.path();
-            tracing::warn!(?folder, action, %error, "the cache folder fails: going on without it");
+            tracing::info!(?folder, "the cache folder takes files again");
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a refusal, and says it, but not again and again.
+    fn failed(&self, action: &str, error: &std::io::Error) {
+        let failed = self.counters.failed.fetch_add(1, Relaxed).saturating_add(1);
+        let mut trouble = self.trouble();
+        if trouble.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            trouble.said = Some(Instant::now());
+            trouble.unrevoked = true;
+            drop(trouble);
+            let folder = self.folder.path();
+            let why = "the cache folder fails: going on without it";
+            tracing::warn!(?folder, action, %error, failed, "{why}");
         }
     }
 }

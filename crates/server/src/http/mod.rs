@@ -49,8 +49,36 @@ use self::path::Wanted;
 use self::problem::Problem;
 use self::videos::{Current, Videos};
 use crate::access::{Access, Caller, Refused, Seen, Sight};
+use crate::metrics::{Metrics, Route};
 use crate::rates::Rates;
 use crate::who::Who;
+
+/// What a path is for.
+pub(crate) fn route_of(path: &str) -> Route {
+    match path {
+        "/health" => return Route::Health,
+        "/ready" => return Route::Ready,
+        "/metrics" => return Route::Metrics,
+        "/ws" => return Route::Websocket,
+        "/v1/openapi.json" => return Route::Openapi,
+        "/v1/videos" | path::VIDEOS => return Route::List,
+        _ => {}
+    }
+    if !path.starts_with(path::VIDEOS) {
+        return match crate::viewer::has(path) {
+            true => Route::Viewer,
+            false => Route::Other,
+        };
+    }
+    match path::wanted(path) {
+        Wanted::Info => Route::Info,
+        Wanted::Index => Route::Index,
+        Wanted::Storyboard(_) => Route::Storyboard,
+        Wanted::Clip => Route::Clip,
+        Wanted::Gop => Route::Gop,
+        Wanted::Frame(_) => Route::Frame,
+    }
+}
 
 /// How the HTTP side is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +122,7 @@ struct Http {
     clip_room: Arc<Semaphore>,
     /// How much a client may ask for.
     rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
     /// Turns true when the server is to stop.
     stop: watch::Receiver<bool>,
 }
@@ -118,13 +147,14 @@ const GOPS_AT_WORK: usize = 8;
 const CLIPS: usize = 64;
 
 /// Headers that pages of other origins may read, beside those that they always may.
-const EXPOSED: [&str; 6] = [
+const EXPOSED: [&str; 7] = [
     "etag",
     "retry-after",
     "video-version",
     "frame-number",
     "frame-time",
     "frame-offset",
+    "x-request-id",
 ];
 
 /// The routes below `/v1`.
@@ -133,6 +163,7 @@ pub(crate) fn router(
     access: Access,
     config: &HttpConfig,
     rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Router {
     let kept = (engine.cache_budget() / 16).min(MOST_KEPT);
@@ -147,6 +178,7 @@ pub(crate) fn router(
         large: Semaphore::new(GOPS_AT_WORK),
         clip_room: Arc::new(Semaphore::new(CLIPS)),
         rates,
+        metrics,
         stop,
         room: Arc::new(Semaphore::new(config.requests)),
     });
@@ -278,15 +310,7 @@ async fn of_video(
 ) -> Response {
     let (request, _no_body) = request.into_parts();
     let answered = answer(&http, client.ip(), &request).await;
-    answered.unwrap_or_else(|problem| {
-        // Without the query: a signature may stand there.
-        tracing::debug!(
-            path = request.uri.path(),
-            ?problem,
-            "a request was not served"
-        );
-        problem.into_response()
-    })
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response, Problem> {
@@ -296,6 +320,7 @@ async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response
         && let Some(response) = kept()
     {
         http.frames(who, 1)?;
+        http.metrics.by_url(true);
         return Ok(response);
     }
     let (name, wanted) = path::parse(request.uri.path())?;
@@ -306,7 +331,11 @@ async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response
         && let Some(response) = kept()
     {
         http.frames(who, 1)?;
+        http.metrics.by_url(true);
         return Ok(response);
+    }
+    if let Wanted::Frame(Some(_)) = wanted {
+        http.metrics.by_url(false);
     }
     let asked = Asked {
         http,

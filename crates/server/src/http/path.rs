@@ -58,19 +58,29 @@ impl Wanted {
     }
 }
 
-/// Takes a path apart.
-///
-/// # Errors
-/// What is not UTF-8 after decoding names nothing.
-pub(super) fn parse(path: &str) -> Result<(String, Wanted), Problem> {
+/// What is wanted by a path.
+pub(super) fn wanted(path: &str) -> Wanted {
+    divide(path).1
+}
+
+/// The name as it was sent, and what is wanted.
+fn divide(path: &str) -> (&str, Wanted) {
     let rest = path.strip_prefix(VIDEOS).unwrap_or_default();
-    let (name, wanted) = match rest.rsplit_once('/') {
+    match rest.rsplit_once('/') {
         Some((name, last)) if !name.is_empty() => match Wanted::of(last) {
             Some(wanted) => (name, wanted),
             None => (rest, Wanted::Info),
         },
         _ => (rest, Wanted::Info),
-    };
+    }
+}
+
+/// Takes a path apart.
+///
+/// # Errors
+/// What is not UTF-8 after decoding names nothing.
+pub(super) fn parse(path: &str) -> Result<(String, Wanted), Problem> {
+    let (name, wanted) = divide(path);
     let decoded = percent_decode_str(name).decode_utf8();
     let name = decoded.map_err(|_| Problem::not_found("the name of the video is not UTF-8"))?;
     Ok((name.into_owned(), wanted))

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::address::Unknown;
 use crate::answer;
+use crate::exchange::{Refusal, RequestId};
 
 /// How long a client that was refused for want of room is to wait, in seconds.
 const RETRY_SECONDS: u64 = 1;
@@ -36,6 +37,9 @@ pub(crate) struct Problem {
     code: &'static str,
     /// A sentence for people.
     detail: String,
+    /// The request's id, as in the header `x-request-id` and in the server's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     /// Where a frame was asked for that the video does not have: which it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<FrameRange>,
@@ -112,6 +116,7 @@ impl Problem {
             status: status.as_u16(),
             code,
             detail: detail.into(),
+            request_id: None,
             range: None,
             retry_after: RETRY_SECONDS,
             challenge: None,
@@ -214,7 +219,8 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.request_id = RequestId::current().map(|id| id.to_string());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let text = serde_json::to_string(&self).unwrap_or_default();
         let mut response = Response::new(Body::from(text));
@@ -239,6 +245,8 @@ impl IntoResponse for Problem {
             let allowed = HeaderValue::from_static("GET, HEAD");
             headers.insert(axum::http::header::ALLOW, allowed);
         }
+        let (code, why) = (self.code, self.detail);
+        response.extensions_mut().insert(Refusal { code, why });
         response
     }
 }

@@ -75,6 +75,11 @@ impl Index {
         Self { files, budget }
     }
 
+    /// Bytes that the files may take.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
     fn charge(&self, bytes: u64) -> u64 {
         // So that files without end, however small, cannot make the index grow without end.
         let least = self.budget / MAX_FILES;
