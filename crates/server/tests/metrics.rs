@@ -101,7 +101,7 @@ async fn until(web: &Web, holds: impl Fn(&Scraped) -> bool) -> Scraped {
 async fn busy() -> (Place, tempfile::TempDir, Web) {
     let cache = tempfile::tempdir().unwrap();
     let folder = cache.path().to_str().unwrap().to_owned();
-    let place = Place::start(&["closed_gop"], &["--cache-dir", &folder]).await;
+    let place = Place::start(&["closed_gop"], &["--cache-dir", &folder, "--harvest=off"]).await;
     let web = Web::of(&place.server);
     let mut client = Client::connect(&place.server).await;
     client.request(&[7]).await;
@@ -518,6 +518,9 @@ async fn the_real_prometheus_scrapes_it_and_answers_the_dashboard() {
     let Some(prometheus) = Prometheus::start(&place.server) else {
         return;
     };
+    while prometheus.web.get("/-/ready").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // A rate needs two scrapes.
     let scrapes = "count_over_time(up{job=\"bucket-streamer\"}[1m])";
     loop {
