@@ -337,13 +337,13 @@ struct Options {
     )]
     max_connections_per_address: Option<String>,
 
-    /// Messages over WebSocket and requests over HTTP that one address may send in a second; more
-    /// are read later, or answered with status 429 [default: as many as it likes]
+    /// Messages over WebSocket and requests over HTTP that one token, or one address without, may
+    /// send in a second; more are read later, or answered with status 429 [default: as many as it likes]
     #[arg(long, env = "MAX_MESSAGES_PER_SECOND", value_name = "N")]
     #[serde(alias = "max_messages_per_second", deserialize_with = "number_or_text")]
     max_messages_per_second: Option<String>,
 
-    /// Frames that one address may ask for in a second; more are answered rate_limited (HTTP: 429)
+    /// Frames that one token, or one address without, may ask for in a second; more are answered rate_limited (HTTP: 429)
     /// [default: as many as it likes]
     #[arg(long, env = "MAX_FRAMES_PER_SECOND", value_name = "N")]
     #[serde(alias = "max_frames_per_second", deserialize_with = "number_or_text")]

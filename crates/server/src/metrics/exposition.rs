@@ -286,6 +286,16 @@ impl Exposition {
             ),
             ("decoders_opened", "Decoders opened", did.decoders_opened),
             (
+                "decode_workers_lost",
+                "Processes that decode and crashed, hung or were ended",
+                did.workers_lost,
+            ),
+            (
+                "videos_refused",
+                "Videos that ended such processes again and again, and are not decoded for a while",
+                did.suspects,
+            ),
+            (
                 "frames_cancelled",
                 "Frames that were no longer wanted before they were made",
                 did.targets_cancelled,
