@@ -1,4 +1,6 @@
-//! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
+//! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket and HTTP.
+//! The program is [`main`]. It is a library so that what it does with what strangers send can be
+//! fuzzed without a network.
 
 mod address;
 mod answer;
@@ -9,6 +11,8 @@ mod due;
 mod duration;
 mod executor;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod http;
 mod limits;
@@ -28,7 +32,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Args, Config};
 
-fn main() -> ExitCode {
+/// The program: reads its arguments, and serves until it is told to stop.
+pub fn main() -> ExitCode {
     let args = Args::parse();
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,

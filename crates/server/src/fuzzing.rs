@@ -1,0 +1,19 @@
+//! What fuzzing calls (`crates/fuzz`): the HTTP side without a network.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::connect_info::MockConnectInfo;
+use engine::Engine;
+use tokio::sync::watch;
+
+use crate::http::{self, HttpConfig};
+
+/// The routes below `/v1`, of a client on this machine.
+pub fn router(engine: Engine) -> Router {
+    let (never, stop) = watch::channel(false);
+    // A sender that is gone would look like the server's end.
+    std::mem::forget(never);
+    let client = SocketAddr::from(([127, 0, 0, 1], 1));
+    http::router(engine, &HttpConfig::default(), stop).layer(MockConnectInfo(client))
+}
