@@ -14,6 +14,8 @@ mod counters;
 mod credentials;
 mod deadline;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gcs;
 mod guard;
 mod list;

@@ -154,11 +154,9 @@ fn the_programs_that_are_built_are_those_of_the_workspace() {
         };
         let manifest = read(&format!("crates/{folder}/Cargo.toml"));
         assert!(manifest.contains(&format!("name = \"{package}\"")));
-        assert!(
-            workspace()
-                .join(format!("crates/{folder}/src/main.rs"))
-                .is_file()
-        );
+        let source = workspace().join(format!("crates/{folder}/src"));
+        let program = ["main.rs".to_owned(), format!("bin/{package}.rs")];
+        assert!(program.iter().any(|file| source.join(file).is_file()));
     }
 }
 

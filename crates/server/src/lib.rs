@@ -1,4 +1,6 @@
-//! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket.
+//! bucket-streamer: any single frame of an H.265 video in a bucket, exact, over WebSocket and HTTP.
+//! The program is [`main`]. It is a library so that what it does with what strangers send can be
+//! fuzzed without a network.
 
 mod access;
 mod address;
@@ -12,6 +14,8 @@ mod duration;
 mod exchange;
 mod executor;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod http;
 mod limits;
@@ -40,7 +44,8 @@ use crate::app::Served;
 use crate::config::{Args, Config};
 use crate::door::Tls;
 
-fn main() -> ExitCode {
+/// The program: reads its arguments, and serves until it is told to stop.
+pub fn main() -> ExitCode {
     // Before anything else is there: this process is to have nothing but what decoding needs.
     if std::env::args_os()
         .nth(1)
