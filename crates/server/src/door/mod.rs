@@ -325,7 +325,9 @@ async fn turn_away(mut stream: TcpStream, full: Full) -> std::io::Result<()> {
         text.len()
     );
     let mut heard = [0; 1024];
-    stream.read(&mut heard).await?;
+    if stream.read(&mut heard).await? == 0 {
+        return Ok(());
+    }
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     // What comes after a connection is closed would take the answer back.
