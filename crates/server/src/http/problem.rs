@@ -26,7 +26,8 @@ const RETRY_SECONDS: u64 = 1;
 pub(crate) struct Problem {
     /// `urn:bucket-streamer:problem:` and the code.
     #[serde(rename = "type")]
-    kind: String,
+    #[schema(value_type = String)]
+    kind: Box<str>,
     /// The status in words.
     title: &'static str,
     /// The HTTP status.
@@ -39,7 +40,8 @@ pub(crate) struct Problem {
     detail: String,
     /// The request's id, as in the header `x-request-id` and in the server's log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    request_id: Option<Box<str>>,
     /// Where a frame was asked for that the video does not have: which it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<FrameRange>,
@@ -111,7 +113,7 @@ fn status_of_video(code: VideoErrorCode) -> (StatusCode, &'static str) {
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:bucket-streamer:problem:{code}"),
+            kind: format!("urn:bucket-streamer:problem:{code}").into(),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code,
@@ -220,7 +222,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.request_id = RequestId::current().map(|id| id.to_string());
+        self.request_id = RequestId::current().map(|id| id.as_str().into());
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let text = serde_json::to_string(&self).unwrap_or_default();
         let mut response = Response::new(Body::from(text));
