@@ -27,7 +27,7 @@ use crate::metrics::{self, Metrics, Scrape};
 use crate::outbox::Outboxes;
 use crate::rates::{Pace, Rates};
 use crate::ready::Ready;
-use crate::session;
+use crate::session::{self, Given};
 use crate::viewer;
 use crate::who::Who;
 
@@ -195,8 +195,16 @@ async fn websocket(
                 stop,
                 ..
             } = app;
-            let session =
-                session::run(socket, engine, guest, limits, pace, outboxes, metrics, stop);
+            let given = Given {
+                engine,
+                guest,
+                limits,
+                pace,
+                outboxes,
+                metrics,
+                stop,
+            };
+            let session = session::run(socket, given);
             async move {
                 session.instrument(span).await;
                 drop((place, running));

@@ -66,17 +66,30 @@ impl From<ClientMessage> for RequestKind {
     }
 }
 
-/// Serves one client to its end. `stop` turns true when the server is to stop.
-pub(crate) async fn run(
-    socket: WebSocket,
-    engine: Engine,
-    guest: Guest,
-    limits: Limits,
-    pace: Pace,
-    outboxes: Arc<Outboxes>,
-    metrics: Arc<Metrics>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// What a session is given.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) engine: Engine,
+    pub(crate) guest: Guest,
+    pub(crate) limits: Limits,
+    pub(crate) pace: Pace,
+    pub(crate) outboxes: Arc<Outboxes>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Turns true when the server is to stop.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Serves one client to its end.
+pub(crate) async fn run(socket: WebSocket, given: Given) {
+    let Given {
+        engine,
+        guest,
+        limits,
+        pace,
+        outboxes,
+        metrics,
+        mut stop,
+    } = given;
     let mut counted = metrics.session();
     let started = Instant::now();
     let (sink, mut stream) = socket.split();

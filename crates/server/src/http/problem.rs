@@ -44,7 +44,8 @@ pub(crate) struct Problem {
     request_id: Option<Box<str>>,
     /// Where a frame was asked for that the video does not have: which it has.
     #[serde(skip_serializing_if = "Option::is_none")]
-    range: Option<FrameRange>,
+    #[schema(value_type = Option<FrameRange>)]
+    range: Option<Box<FrameRange>>,
     /// Seconds after which it may go well; told in a header, for some statuses.
     #[serde(skip)]
     #[schema(ignore)]
@@ -185,7 +186,7 @@ impl Problem {
     /// No frame is where one was asked for.
     pub(super) fn unknown(unknown: Unknown, index: &VideoIndex) -> Self {
         Self {
-            range: Some(FrameRange::of(index)),
+            range: Some(FrameRange::of(index).into()),
             ..Self::of_frame(unknown.code, unknown.message)
         }
     }
@@ -212,7 +213,7 @@ impl Problem {
 
     /// Says which frames there are.
     pub(super) fn has_frames(&mut self, range: FrameRange) {
-        self.range = Some(range);
+        self.range = Some(range.into());
     }
 
     pub(super) fn is_video_changed(&self) -> bool {
