@@ -11,6 +11,10 @@ say "formatting"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --quiet --locked --workspace --all-targets --release -- -D warnings
+say "the driver of fuzzing"
+bash scripts/install-deps.sh fuzz
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir "$target" --release -- -D warnings
 say "licences, bans, sources"
 deny=("$tools/bin/cargo-deny" --log-level error --locked)
 "${deny[@]}" check licenses bans sources
