@@ -2,7 +2,7 @@
 # but Rust, make and git.
 .POSIX:
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps tools fmt lint bench bench-peers clean
+.PHONY: help demo test build deps tools fmt lint bench bench-peers fuzz soak clean
 
 CARGO = cargo
 
@@ -37,6 +37,13 @@ bench: tools ## measure the server and others side by side (QUICK=1, ONLY=cold,w
 
 bench-peers: ## install those others into a Python environment (some gigabytes)
 	@bash scripts/bench-peers.sh
+
+fuzz: deps ## fuzz what reads strangers' bytes, each target for T=60 seconds (ONLY=video,http)
+	@bash scripts/install-deps.sh fuzz
+	@T=$${T:-60} bash scripts/fuzz.sh
+
+soak: tools ## the storm of docs/robustness.md for SOAK_MINUTES=10 (CHAOS_SEED=1), with its figures
+	@bash scripts/soak.sh
 
 clean: ## remove build output and the demo's files
 	$(CARGO) clean

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing: install-deps.sh [tests] [bench], what these need,
+# Installs the system packages that are missing: install-deps.sh [tests] [bench] [fuzz], what these need,
 # too. Says nothing, and changes nothing, where all are there. Debian and Ubuntu: as root or with
 # sudo. Elsewhere: names the packages.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -78,6 +78,8 @@ check() {
                 has wrk || lacks "wrk" wrk
                 has_browser || lacks "Chromium" "$browser"
                 ;;
+            # libFuzzer is built from source.
+            fuzz) has c++ || lacks "a C++ compiler" g++ ;;
             *) die "no such needs: $need" ;;
         esac
     done

@@ -13,6 +13,10 @@ say "clippy"
 cargo clippy --quiet --locked --workspace --all-targets --release -- -D warnings
 # What is not built as a rule is held to the same.
 cargo clippy --quiet --locked -p bucket-streamer --all-targets --release --features otel -- -D warnings
+say "the driver of fuzzing"
+bash scripts/install-deps.sh fuzz
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir "$target" --release -- -D warnings
 say "licences, bans, sources"
 deny=("$tools/bin/cargo-deny" --log-level error --locked)
 "${deny[@]}" check licenses bans sources

@@ -18,7 +18,7 @@ use crate::answer;
 use crate::exchange::{Refusal, RequestId};
 
 /// How long a client that was refused for want of room is to wait, in seconds.
-const RETRY_SECONDS: u64 = 1;
+const RETRY_SECONDS: u32 = 1;
 
 /// Why a request was not served, as `application/problem+json`.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
@@ -49,7 +49,7 @@ pub(crate) struct Problem {
     /// Seconds after which it may go well; told in a header, for some statuses.
     #[serde(skip)]
     #[schema(ignore)]
-    retry_after: u64,
+    retry_after: u32,
     /// What `WWW-Authenticate` says.
     #[serde(skip)]
     #[schema(ignore)]
@@ -172,7 +172,9 @@ impl Problem {
     pub(super) fn too_fast(wait: Duration) -> Self {
         let detail = "More is asked for than one client may in a second: ask again later";
         Self {
-            retry_after: wait.as_secs().saturating_add(1),
+            retry_after: u32::try_from(wait.as_secs())
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
             ..Self::of_frame(FrameErrorCode::RateLimited, detail)
         }
     }
