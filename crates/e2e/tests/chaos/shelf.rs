@@ -76,9 +76,9 @@ impl Shelf {
             .map(|clip| std::fs::read(&clip.path).unwrap().into())
             .collect();
         let mut videos = Vec::new();
-        for n in 0..VIDEOS {
+        for (n, clip) in clips.iter().enumerate().take(VIDEOS) {
             let key = format!("flight/{n}.mp4");
-            bucket.put(&key, clips[n].clone()).await.unwrap();
+            bucket.put(&key, clip.clone()).await.unwrap();
             let state = State {
                 puts: vec![n],
                 ..State::default()
