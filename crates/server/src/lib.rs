@@ -87,7 +87,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let store = config.open_store()?;
     let engine = Engine::new(store, config.engine).await?;
     let access = Access::open(&config.access, engine.store())?;
-    let listener = tokio::net::TcpListener::bind(&config.listen_addr)
+    let listener = door::listen(&config.listen_addr)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
     let address = listener.local_addr().context("cannot tell the address")?;

@@ -158,9 +158,13 @@ fn sign(file: &Path, key: &str, url: &str, expires: &str) -> String {
 /// What cannot be told from another answer, but for the name.
 fn shape(answer: &Answer, name: &str) -> (u16, Vec<(String, String)>, String) {
     let headers = answer.headers.iter();
-    let headers = headers.filter(|(n, _)| *n != "date" && *n != "content-length");
+    let own = ["date", "content-length", "x-request-id"];
+    let headers = headers.filter(|(n, _)| !own.contains(&n.as_str()));
     let headers = headers.map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned()));
-    let text = answer.text().replace(name, "NAME");
+    let mut text = answer.text().replace(name, "NAME");
+    if let Some(id) = answer.headers.get("x-request-id") {
+        text = text.replace(id.to_str().unwrap(), "ID");
+    }
     (answer.status.as_u16(), headers.collect(), text)
 }
 

@@ -424,7 +424,7 @@ async fn a_silent_websocket_gives_its_place_back() {
         other => panic!("{other}"),
     }
     until("a place", async || connect().await.is_ok()).await;
-    until_logged(&place.server, "end=Silent").await;
+    until_logged(&place.server, "end=\"silent\"").await;
     drop(silent);
 
     // Who only listens is asked whether it is there, and stays.

@@ -19,6 +19,7 @@ mod queue;
 mod tests;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +79,15 @@ struct Trouble {
     said: Option<Instant>,
     /// It was said, and not yet that it has passed.
     unrevoked: bool,
+}
+
+/// Whether something stands in the way of one file, and of no other.
+fn is_of_one_name(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::IsADirectory | ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty
+    )
 }
 
 /// How long nothing is written after a refusal, at first and at most.
@@ -319,7 +329,9 @@ impl Shared {
             Err(e) => {
                 self.index.remove(name);
                 self.failed("write", &e);
-                self.pause();
+                if !is_of_one_name(&e) {
+                    self.pause();
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ mod seldom;
 mod tls;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 pub(crate) use self::files::raise as raise_open_files;
@@ -86,6 +87,31 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TCP_IDLE: Duration = Duration::from_secs(60);
 const TCP_INTERVAL: Duration = Duration::from_secs(15);
 const TCP_PROBES: u32 = 4;
+
+/// Connections that the system keeps for the server until it takes them. Of more, it lets go without a
+/// word, so that peers believe in connections that there are not.
+const QUEUE: u32 = 4096;
+
+/// Listens at the first address of this name at which it can be done.
+pub(crate) async fn listen(name: &str) -> io::Result<TcpListener> {
+    let mut last = None;
+    for address in tokio::net::lookup_host(name).await? {
+        let listening = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(QUEUE)
+        };
+        match listening() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
+}
 
 /// Held by what has to end before the server may.
 pub(crate) type Running = mpsc::Sender<()>;
@@ -314,7 +340,7 @@ fn stopping() -> Response<Body> {
 }
 
 /// Says that there is no place, when something was asked.
-async fn turn_away(mut stream: TcpStream, full: Full) -> std::io::Result<()> {
+async fn turn_away(mut stream: TcpStream, full: Full) -> io::Result<()> {
     let text = match full {
         Full::All => "too_many_connections: this server has as many as it takes\n",
         Full::Address => "too_many_connections: this address has as many as it may\n",
@@ -352,7 +378,7 @@ fn tune(stream: &TcpStream) {
 
 /// Whether the error is that of a connection that was to be taken (accept(2)), and not of this
 /// process.
-fn is_of_one_connection(error: &std::io::Error) -> bool {
+fn is_of_one_connection(error: &io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(
         error.kind(),
