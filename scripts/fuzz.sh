@@ -29,7 +29,7 @@ while read -r name longest; do
     corpus=$out/corpus/$name seeds=$out/seeds/$name artifacts=$out/artifacts/$name
     mkdir -p "$corpus" "$seeds" "$artifacts"
     export FUZZ_TARGET=$name
-    FUZZ_SEEDS=$seeds "$driver"
+    FUZZ_SEEDS=$seeds "$driver" 2>"$out/$name.log" || die "no seeds of $name: $(cat "$out/$name.log")"
     known=crates/fuzz/regressions/$name
     mkdir -p "$out/none"
     [ -d "$known" ] || known=$out/none
