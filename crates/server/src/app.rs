@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::Engine;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
@@ -31,9 +31,27 @@ use crate::session::{self, Given};
 use crate::viewer;
 use crate::who::Who;
 
+/// What tells the server to stop. To be had before anybody is told that it serves: a signal that comes
+/// earlier ends the process at once.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
+    }
+}
+
 /// How what is served is served.
 #[derive(Debug)]
 pub(crate) struct Served {
+    pub(crate) signals: Signals,
     pub(crate) door: DoorConfig,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) limits: Limits,
@@ -133,8 +151,10 @@ pub(crate) async fn run(
         });
     }
     let door = Door::new(&config.door, config.tls, router, stop);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let Signals {
+        mut terminate,
+        mut interrupt,
+    } = config.signals;
     let mut open = tokio::spawn(door.open(listener, running));
     tokio::select! {
         _ = terminate.recv() => {}

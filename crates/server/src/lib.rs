@@ -40,7 +40,7 @@ use clap::Parser;
 use engine::Engine;
 
 use crate::access::Access;
-use crate::app::Served;
+use crate::app::{Served, Signals};
 use crate::config::{Args, Config};
 use crate::door::Tls;
 
@@ -93,6 +93,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address")?;
     access.check_start(config.access.required, address)?;
     access.keep_up()?;
+    let signals = Signals::new()?;
     tracing::info!(%address, storage = %config.storage, "serving");
     // The only line on stdout: what started this program can wait for it.
     let mut stdout = std::io::stdout().lock();
@@ -103,6 +104,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(%error, "nobody reads stdout");
     }
     let served = Served {
+        signals,
         door: config.door,
         tls,
         limits: config.limits,
