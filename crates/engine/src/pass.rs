@@ -214,11 +214,11 @@ impl Pass<'_> {
         for claim in claims {
             let sample = DecodeIndex(claim.sample);
             match planner.standing(sample) {
-                Stands::Exact => match self.too_many(&planner.alone(sample)) {
+                Stands::Exact => match self.too_many(|| planner.alone(sample)) {
                     Some(error) => self.answer(claim, &error),
                     None => self.want(claim),
                 },
-                Stands::Fallback => match self.too_many(&planner.fallback(sample)) {
+                Stands::Fallback => match self.too_many(|| planner.fallback(sample)) {
                     Some(error) => self.answer(claim, &error),
                     None => fallbacks.push(claim),
                 },
@@ -263,9 +263,10 @@ impl Pass<'_> {
     }
 
     /// Why a target is refused that needs these.
-    fn too_many(&self, needs: &Option<Vec<DecodeIndex>>) -> Option<FrameError> {
+    fn too_many(&self, needs: impl FnOnce() -> Option<Vec<DecodeIndex>>) -> Option<FrameError> {
+        // Only looked at where there is a limit.
         let most = self.core.config.max_access_units?;
-        let needed = needs.as_ref().map_or(0, Vec::len);
+        let needed = needs().map_or(0, |needs| needs.len());
         (needed > most).then(|| {
             let why = format!(
                 "the frame depends on {needed} access units; at most {most} are decoded for one"
