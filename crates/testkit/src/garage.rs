@@ -2,10 +2,11 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -123,6 +124,16 @@ impl Garage {
                 let status = child.wait()?;
                 bail!("Garage ended before it listened ({status}):\n{seen}");
             }
+        }
+        // The port for commands may be opened a little later.
+        let patience = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(&rpc).is_err() {
+            if child.try_wait()?.is_some() || Instant::now() > patience {
+                child.kill().ok();
+                child.wait().ok();
+                bail!("Garage does not listen for commands on {rpc}:\n{seen}");
+            }
+            thread::sleep(Duration::from_millis(10));
         }
         // Its log must be read on, or it would stand still when the pipe is full.
         thread::spawn(move || {
