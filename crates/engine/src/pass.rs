@@ -485,7 +485,7 @@ impl Pass<'_> {
             // Given, whatever comes of it.
             standing.given.push(*sample);
             let end = match framed {
-                Ok(()) => self.send(standing, *sample),
+                Ok(()) => self.send(standing, *sample, false),
                 Err(why) => Some(End::Damaged {
                     sample: *sample,
                     why,
@@ -577,7 +577,14 @@ impl Pass<'_> {
         look.stop
     }
 
-    fn send(&mut self, standing: &mut Standing, sample: DecodeIndex) -> Option<End> {
+    /// `everything`: the decoder was given all that there is, so that nothing lacks that is referred
+    /// to, but at an entry point.
+    fn send(
+        &mut self,
+        standing: &mut Standing,
+        sample: DecodeIndex,
+        everything: bool,
+    ) -> Option<End> {
         // A sample without a picture is nothing to a decoder.
         if self.worker.packet.is_empty() {
             return None;
@@ -594,6 +601,11 @@ impl Pass<'_> {
         self.decode_nanos = self.decode_nanos.saturating_add(nanos);
         self.fruitless_nanos = self.fruitless_nanos.saturating_add(nanos);
         self.worker.packet = packet;
+        let is_entry = self.video.index().sample(sample).is_some_and(|s| s.sync);
+        if everything && !is_entry && pictures.iter().any(Picture::lacks_references) {
+            let why = "the picture may refer to pictures that are not in the video".into();
+            return Some(End::Damaged { sample, why });
+        }
         self.receive(standing, pictures);
         self.count_lost(&sent);
         let frames = standing.threading.is_frames();
@@ -753,7 +765,7 @@ impl Pass<'_> {
                 break;
             }
             let sent = match self.frame(*sample, &prelude, true) {
-                Ok(()) => self.send(&mut standing, *sample),
+                Ok(()) => self.send(&mut standing, *sample, true),
                 Err(why) => Some(End::Damaged {
                     sample: *sample,
                     why,

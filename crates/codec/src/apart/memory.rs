@@ -305,6 +305,7 @@ mod tests {
                 height,
                 picture_type: PictureType::I,
                 damaged: false,
+                lacks_references: false,
                 planes,
             },
         )

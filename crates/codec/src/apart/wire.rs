@@ -80,6 +80,7 @@ pub(crate) struct PictureAt {
     pub(crate) height: u32,
     pub(crate) picture_type: PictureType,
     pub(crate) damaged: bool,
+    pub(crate) lacks_references: bool,
     pub(crate) planes: [Option<PlaneAt>; 3],
 }
 

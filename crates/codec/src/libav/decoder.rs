@@ -285,8 +285,13 @@ impl HevcDecoder {
         {
             self.in_flight.pop_front();
             let mut own = None;
+            let mut lacks_references = false;
             while let Some(next) = begun.next_if(|b| b.serial <= serial) {
-                own.get_or_insert(next);
+                match &own {
+                    None => own = Some(next),
+                    // What is begun later stands in for pictures that are not there.
+                    Some(_) => lacks_references = true,
+                }
             }
             // Without a picture, nothing was begun.
             let Some(own) = own else { continue };
@@ -298,7 +303,7 @@ impl HevcDecoder {
             // on, and a thread gets its next one in a later call.
             let frame = unsafe { own.frame() }.map_err(Failure::Picture)?;
             let frame = frame.ok_or(Failure::Lost)?;
-            sink(Picture::new(frame, id).map_err(Failure::Picture)?);
+            sink(Picture::new(frame, id, lacks_references).map_err(Failure::Picture)?);
         }
         Ok(())
     }

@@ -65,6 +65,7 @@ pub struct Picture {
     planes: [Option<RawPlane>; 3],
     picture_type: PictureType,
     damaged: bool,
+    lacks_references: bool,
 }
 
 /// Where the cropped samples of a plane lie. Checked against the frame or the memory that it is in by
@@ -87,7 +88,11 @@ unsafe impl Sync for Picture {}
 
 impl Picture {
     /// Takes over a frame that a decoder filled, if its format is one that this crate reads.
-    pub(super) fn new(frame: OwnedFrame, id: i64) -> Result<Self, CodecError> {
+    pub(super) fn new(
+        frame: OwnedFrame,
+        id: i64,
+        lacks_references: bool,
+    ) -> Result<Self, CodecError> {
         let f = frame.get();
         let format = sys::AVPixelFormat(f.format);
         // SAFETY: looks up a table; null for an unknown format.
@@ -219,6 +224,7 @@ impl Picture {
             planes,
             picture_type,
             damaged,
+            lacks_references,
         })
     }
 
@@ -276,6 +282,7 @@ impl Picture {
             planes,
             picture_type: at.picture_type,
             damaged: at.damaged,
+            lacks_references: at.lacks_references,
         })
     }
 
@@ -310,6 +317,7 @@ impl Picture {
             height: u32::try_from(self.height).ok()?,
             picture_type: self.picture_type,
             damaged: self.damaged,
+            lacks_references: self.lacks_references,
             planes,
         })
     }
@@ -380,6 +388,13 @@ impl Picture {
     /// Whether the decoder says that the picture is damaged or that it lacked a reference.
     pub fn is_damaged(&self) -> bool {
         self.damaged
+    }
+
+    /// Whether its reference picture set names pictures that the decoder was not given, so that it
+    /// has made some up in their place (H.265, 8.3.3). Nothing comes of it where the picture itself
+    /// does not refer to them: the set also names what later pictures refer to.
+    pub fn lacks_references(&self) -> bool {
+        self.lacks_references
     }
 
     /// What kind of slices it was coded with (of the last slice, where they differ).
