@@ -4,9 +4,14 @@
 //! whole video, so that there is a preview everywhere; then the rest of the GOP under the cursor,
 //! in the direction of travel first; the bytes of the GOP that comes next; and then the rest of
 //! the IRAPs. It is asked for as any client asks, and comes after everybody.
+//!
+//! An access unit that was begun is decoded to its end, and an IRAP is the dearest of all. So nothing
+//! is begun when somebody is about to want the cores: just after a video was opened, and while what
+//! a person asked for is being read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use media::sidecar::plain_start;
 use media::{DecodeIndex, PresentationIndex, VideoIndex};
@@ -19,6 +24,10 @@ use crate::schedule::{
 use crate::ticket::{FrameTarget, Output, Priority};
 use crate::video::Video;
 
+/// Who opens a video asks for a frame of it at once, as a rule. This long it is waited for.
+const FIRST_QUESTION: Duration = Duration::from_millis(250);
+/// How soon it is looked again whether what somebody waits for was read.
+const READING: Duration = Duration::from_millis(20);
 /// Videos that are watched: those seen last.
 const WATCHED: usize = 8;
 /// IRAPs that come before the GOP under the cursor.
@@ -38,6 +47,8 @@ pub(crate) struct Harvester {
     watched: VecDeque<Watched>,
     /// Pictures around a cursor that are being made, and of which video.
     ticket: Option<(TicketId, Weak<Video>)>,
+    /// Until then nothing is begun.
+    quiet_until: Option<Instant>,
     /// Bytes are being read ahead: for one GOP at a time, so that what is read without being asked
     /// for is bounded.
     reading_ahead: bool,
@@ -88,6 +99,7 @@ impl Harvester {
             on: config.harvest && config.cache_bytes > 0,
             watched: VecDeque::new(),
             ticket: None,
+            quiet_until: None,
             reading_ahead: false,
             mean: 64 << 10,
         }
@@ -105,6 +117,7 @@ impl Harvester {
             // Nobody has looked at anything.
             watched.around = Around::Nothing;
             self.watch(watched);
+            self.quiet_until = Instant::now().checked_add(FIRST_QUESTION);
         }
     }
 
@@ -126,6 +139,7 @@ impl Harvester {
             watched.around = Around::Nearest;
         }
         self.watch(watched);
+        self.quiet_until = None;
         moves
     }
 
@@ -163,6 +177,8 @@ enum Job {
 /// What was asked for.
 pub(crate) enum Asked {
     Nothing,
+    /// It is to be looked again then.
+    Later(Instant),
     /// Orders are in the schedule.
     Images,
     /// Samples of a GOP up to the last are to be read, once the state is not locked any more.
@@ -175,6 +191,18 @@ impl State {
         let client = self.harvester.client;
         if !self.harvester.on || self.schedule.due(client) > 0 {
             return Asked::Nothing;
+        }
+        let now = Instant::now();
+        if let Some(until) = self.harvester.quiet_until {
+            if now < until {
+                return Asked::Later(until);
+            }
+            self.harvester.quiet_until = None;
+        }
+        if self.schedule.is_person_waiting_for_bytes() {
+            return now
+                .checked_add(READING)
+                .map_or(Asked::Nothing, Asked::Later);
         }
         // A quarter of the cache for the IRAPs of a video, a quarter for a GOP.
         let share = core.caches.budget() / 4 / self.harvester.mean.max(1);

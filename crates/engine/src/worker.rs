@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use codec::{CodecError, Decoder, ImageEncoder, Threading};
 
@@ -102,8 +103,9 @@ fn next(core: &Arc<Core>, developed: bool) -> Option<Work> {
         if let Some(picked) = state.schedule.pick() {
             return Some(Work::Pass(picked));
         }
-        match state.harvest(core) {
-            Asked::Nothing => {}
+        let again = match state.harvest(core) {
+            Asked::Nothing => None,
+            Asked::Later(at) => Some(at),
             asked => {
                 drop(state);
                 if let Asked::Bytes(video, gop, to) = asked {
@@ -113,12 +115,16 @@ fn next(core: &Arc<Core>, developed: bool) -> Option<Work> {
                 state = core.lock();
                 continue;
             }
-        }
+        };
         state.schedule.set_idle(true);
-        state = core
-            .wake
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        state = match again {
+            None => (core.wake.wait(state)).unwrap_or_else(PoisonError::into_inner),
+            Some(at) => {
+                let time = at.saturating_duration_since(Instant::now());
+                let woken = core.wake.wait_timeout(state, time);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
         state.schedule.set_idle(false);
     }
 }

@@ -202,6 +202,12 @@ impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
             .min()
     }
 
+    /// Whether bytes are being read for which somebody waits who looks.
+    pub(crate) fn is_person_waiting_for_bytes(&self) -> bool {
+        (self.clients.values())
+            .any(|c| !(c.is_harvest() || c.is_bulk() || c.blocked || c.lacking.is_empty()))
+    }
+
     fn ready(&self) -> impl Iterator<Item = (ClientId, &Client)> {
         let no_harvest = self.somebody_is_alone(None);
         let clients = self.clients.iter().map(|(&id, c)| (id, c));
