@@ -72,6 +72,9 @@ check() {
                 # Caches to put before the server.
                 has_daemon nginx || lacks "nginx" nginx-light
                 has_daemon varnishd || lacks "Varnish" varnish
+                # Another time of day for one program.
+                [ "$(uname -s)" != Linux ] || any_file /usr/lib/*/faketime/libfaketimeMT.so.1 \
+                    /usr/lib{,64}/faketime/libfaketimeMT.so.1 || lacks "libfaketime" faketime
                 has_browser || lacks "Chromium" "$browser"
                 ;;
             bench)
@@ -135,14 +138,14 @@ Install them with dnf and run this again. Fedora's own ffmpeg-free has no H.265:
 ffmpeg-devel come from RPM Fusion (https://rpmfusion.org/Configuration).
     sudo dnf install gcc make git cmake nasm pkgconf-pkg-config clang-devel
     sudo dnf install --allowerasing ffmpeg ffmpeg-devel
-    sudo dnf install nginx varnish wrk chromium    # tests and benchmarks
+    sudo dnf install nginx varnish libfaketime wrk chromium    # tests and benchmarks
 TEXT
     exit 1
 else
     cat >&2 <<'TEXT'
 Install them with your package manager and run this again: a C compiler, make, cmake, nasm (x86),
 pkg-config, libclang, and FFmpeg 5.1 or newer with libx265, its programs and development files; for
-the tests, nginx, Varnish and Chromium.
+the tests, nginx, Varnish, libfaketime and Chromium.
 TEXT
     exit 1
 fi

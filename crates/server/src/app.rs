@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::Instrument;
 
 use crate::access::{Access, Visit};
+use crate::clock;
 use crate::door::{Door, DoorConfig, Tls};
 use crate::exchange::{self, Refusal, RequestId};
 use crate::http::{self, HttpConfig};
@@ -150,6 +151,7 @@ pub(crate) async fn run(
             }
         });
     }
+    tokio::spawn(clock::watch());
     let door = Door::new(&config.door, config.tls, router, stop);
     let Signals {
         mut terminate,

@@ -7,6 +7,7 @@ mod address;
 mod answer;
 mod app;
 mod byte_size;
+mod clock;
 mod config;
 mod door;
 mod due;
