@@ -11,8 +11,9 @@ say "formatting"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --quiet --locked --workspace --all-targets --release -- -D warnings
-# What is not built as a rule is held to the same.
-cargo clippy --quiet --locked -p bucket-streamer --all-targets --release --features otel -- -D warnings
+# What is not built as a rule is held to the same. With the whole workspace, so that nothing else is
+# checked again with other features.
+cargo clippy --quiet --locked --workspace --all-targets --release --features bucket-streamer/otel -- -D warnings
 say "the driver of fuzzing"
 bash scripts/install-deps.sh fuzz
 cargo fmt --manifest-path fuzz/Cargo.toml --check
