@@ -232,6 +232,17 @@ async fn pictures_come_by_tls_over_http_and_websocket() {
     assert!(!command.output().unwrap().status.success());
     let output = command.args(identity.arguments()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    // The benchmark client trusts it when it is told to, and else says how it would.
+    let mut command = testkit::programs::command("streaming-cli").unwrap();
+    let url = format!("wss://localhost:{}/ws", address.rsplit(':').next().unwrap());
+    command.args(["--url", &url, "--video", CLIP, "--limit", "3", "--json"]);
+    let refused = command.output().unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("--ca"), "{why}");
+    command.arg("--ca").arg(identity.file("cert.pem"));
+    let output = command.output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["frames_received"], 3, "{output:?}");
     // In clear there is nothing.
     let clear = reqwest::get(format!("http://{address}/health")).await;
     assert!(clear.is_err(), "{clear:?}");

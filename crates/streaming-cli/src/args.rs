@@ -21,9 +21,13 @@ The exit code is 0 if every frame was answered and at least one came as a pictur
 came as errors are counted by code on stderr."
 )]
 pub(crate) struct RawArgs {
-    /// Address of the server's WebSocket
+    /// Address of the server's WebSocket: ws://, or wss:// with TLS
     #[arg(long, default_value = "ws://localhost:3000/ws")]
     url: String,
+
+    /// Certificates (PEM) to trust beside the system's, for wss://
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 
     /// Token that the server asks for
     #[arg(
@@ -117,6 +121,8 @@ impl Token {
 pub(crate) struct Settings {
     /// Address of the server's WebSocket.
     pub(crate) url: String,
+    /// Certificates that are trusted beside the system's.
+    pub(crate) ca: Option<PathBuf>,
     /// What it is shown.
     pub(crate) token: Option<Token>,
     /// What `SetVideo` is sent with.
@@ -144,14 +150,15 @@ pub(crate) struct Settings {
 impl RawArgs {
     /// Checks the arguments and reads the frames file.
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
+        let by_tls = self.url.starts_with("wss://");
         ensure!(
-            !self.url.starts_with("wss://"),
-            "wss:// is not supported: use ws://"
+            by_tls || self.url.starts_with("ws://"),
+            "--url {:?} does not start with ws:// or wss://",
+            self.url
         );
         ensure!(
-            self.url.starts_with("ws://"),
-            "--url {:?} does not start with ws://",
-            self.url
+            by_tls || self.ca.is_none(),
+            "--ca is for a --url that starts with wss://"
         );
         ensure!(self.batch > 0, "--batch has to be at least 1");
         ensure!(self.limit != Some(0), "--limit has to be at least 1");
@@ -185,6 +192,7 @@ impl RawArgs {
         };
         Ok(Settings {
             url: self.url,
+            ca: self.ca,
             token,
             video,
             frames,
@@ -288,16 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_websockets_are_spoken() {
-        assert!(
-            check(&["--url", "wss://h/ws"], FILE)
-                .unwrap_err()
-                .contains("not supported")
-        );
-        assert!(
-            check(&["--url", "http://h/ws"], FILE)
-                .unwrap_err()
-                .contains("ws://")
-        );
+    fn only_websockets_are_spoken() {
+        let refused = |more: &[&str]| check(more, FILE).unwrap_err();
+        assert!(refused(&["--url", "http://h/ws"]).contains("ws://"));
+        assert!(check(&["--url", "wss://h/ws", "--ca", "a.pem"], FILE).is_ok());
+        assert!(refused(&["--ca", "a.pem"]).contains("--ca is for"));
     }
 }

@@ -10,9 +10,9 @@ use futures::future::try_join_all;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Settings;
-use crate::client::{Client, Errors, Measured, Sinks};
+use crate::client::{Client, Errors, Measured, Server, Sinks};
 use crate::report::Tally;
-use crate::save;
+use crate::{save, tls};
 
 /// Runs the benchmark and prints its results.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -23,9 +23,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         }
         None => (None, None),
     };
-    let opening = (0..settings.clients)
-        .map(|_| (&settings.url, settings.token.as_ref(), &settings.video))
-        .map(|(url, token, video)| Client::open(url, token, video, settings.timeout));
+    let server = Server {
+        url: settings.url,
+        token: settings.token,
+        tls: tls::connector(settings.ca.as_deref())?,
+    };
+    let opening =
+        (0..settings.clients).map(|_| Client::open(&server, &settings.video, settings.timeout));
     let mut clients = try_join_all(opening).await?;
     let frames = match (&settings.frames, clients.first_mut()) {
         (Some(frames), _) => frames.clone(),

@@ -17,15 +17,29 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::{self, Bytes, Message, protocol::WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+};
 
 use crate::args::Token;
 use crate::frames_file::Frame;
 use crate::report::Tally;
 use crate::save::Picture;
+use crate::tls;
 
 /// The largest picture that is taken.
 const MESSAGE_LIMIT: usize = 256 << 20;
+
+/// The server, and how it is reached.
+#[derive(Clone)]
+pub(crate) struct Server {
+    /// Address of its WebSocket.
+    pub(crate) url: String,
+    /// What it is shown.
+    pub(crate) token: Option<Token>,
+    /// For an address with `wss://`.
+    pub(crate) tls: Connector,
+}
 
 /// A connection whose video is chosen.
 #[derive(Debug)]
@@ -58,11 +72,11 @@ pub(crate) struct Sinks {
 impl Client {
     /// Connects and chooses the video. `silence` is the longest wait for any message.
     pub(crate) async fn open(
-        url: &str,
-        token: Option<&Token>,
+        server: &Server,
         video: &str,
         silence: Duration,
     ) -> anyhow::Result<Self> {
+        let Server { url, token, tls } = server;
         let mut request = url
             .into_client_request()
             .with_context(|| format!("{url} is no address"))?;
@@ -73,7 +87,8 @@ impl Client {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_LIMIT))
             .max_frame_size(Some(MESSAGE_LIMIT));
-        let connecting = connect_async_with_config(request, Some(config), true);
+        let connecting =
+            connect_async_tls_with_config(request, Some(config), true, Some(tls.clone()));
         let (socket, _) = timeout(silence, connecting)
             .await
             .with_context(|| format!("no answer from {url} within {} s", silence.as_secs()))?
@@ -84,7 +99,12 @@ impl Client {
                     )
                 }
                 error => {
-                    anyhow::Error::new(error).context(format!("cannot reach the server at {url}"))
+                    let more = match tls::is_about_certificate(&error) {
+                        true => " (--ca names a file with certificates to trust)",
+                        false => "",
+                    };
+                    let what = format!("cannot reach the server at {url}{more}");
+                    anyhow::Error::new(error).context(what)
                 }
             })?;
         let mut client = Self { socket, silence };

@@ -7,6 +7,7 @@ mod frames_file;
 mod pattern;
 mod report;
 mod save;
+mod tls;
 
 use std::io::Write as _;
 use std::process::ExitCode;
