@@ -18,6 +18,9 @@ use super::wire::{Answer, Greeting, LONGEST, Order, Ready, Work};
 use crate::libav::FrameArena;
 use crate::{CodecError, HevcDecoder, Picture, Threading};
 
+/// How much less urgent decoding is than everything else in the server.
+const NICE: i32 = 5;
+
 /// Is a worker: serves the process that started this one, over standard input, until that is gone.
 /// To be called before anything else is started, by a program that was started for it.
 pub fn decode_worker() -> ExitCode {
@@ -36,6 +39,8 @@ fn serve(socket: BorrowedFd) -> io::Result<()> {
     drop(file);
     // What `top` shows.
     rustix::thread::set_name(c"decode-worker")?;
+    // Where all cores decode, whoever reads, sends or encodes is to come first: it takes a moment.
+    rustix::process::nice(NICE).ok();
     crate::give_back_large_blocks();
     // What libavcodec does once, it does now, while files may still be read.
     HevcDecoder::new(Threading::Single).ok();
