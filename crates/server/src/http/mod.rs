@@ -349,9 +349,10 @@ async fn answer(http: &Http, client: IpAddr, request: &Parts) -> Result<Response
         client,
         who,
     };
-    match asked.answer(wanted).await {
+    // On the heap: it is large, and what was found above would be moved about with it.
+    match Box::pin(asked.answer(wanted)).await {
         // The object was replaced since it was looked at: the new one's.
-        Err(problem) if problem.is_video_changed() => asked.answer(wanted).await,
+        Err(problem) if problem.is_video_changed() => Box::pin(asked.answer(wanted)).await,
         answered => answered,
     }
 }
