@@ -262,8 +262,9 @@ impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
         self.restage(order, Stage::Runnable);
         if let Some(pass) = self.passes.get_mut(&pass) {
             pass.put_back.insert(order);
-            pass.signal.set();
         }
+        // This pass, or others for which it is more urgent than what they have.
+        self.stir();
     }
 
     /// Whether an image is made now that its picture is there, and others of that picture have
@@ -404,6 +405,10 @@ impl<V: Clone, R: Clone + Held, S: Clone> Schedule<V, R, S> {
         }
         self.let_go_of_bytes(&pass.gop);
         self.tidy_gop(&pass.gop);
+        if pass.alone {
+            // Harvest counts again among what is ready.
+            self.stir();
+        }
     }
 
     /// A worker begins or ends waiting for work.

@@ -117,6 +117,10 @@ impl Play {
             }
             Op::Harvest { video, samples } => {
                 let harvest = world.harvest;
+                if world.schedule.due(harvest) > 0 {
+                    // It asks for one thing at a time.
+                    return;
+                }
                 let ticket = world.request(harvest, Priority::Newest, video, samples);
                 self.tickets.insert(0, ticket.0);
             }
